@@ -1,0 +1,23 @@
+//! The usage event: how it arrives, how it is identified, how it travels, and every name derived from a tenant.
+//!
+//! ```text
+//! request body -> wire::parse -> UsageEvent -> (policy decides) -> pack::Writer -> lane stream
+//!                                                      lane stream -> pack::Pack  -> rows
+//! ```
+//! Pure: no clock, no network, no randomness. Formats fixed here are read by every deployable, so a change to
+//! one of them is a new version of it (see `pack::VERSION`), never an edit.
+
+pub mod decimal;
+pub mod ids;
+pub mod names;
+pub mod observed;
+pub mod pack;
+pub mod pseudonym;
+pub mod stamp;
+mod text;
+pub mod wire;
+
+pub use ids::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
+pub use names::{Lane, TenantName};
+pub use observed::Observed;
+pub use stamp::{Ownership, Stamp};
