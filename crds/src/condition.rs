@@ -1,0 +1,62 @@
+//! Conditions: what the operator says about an object.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One statement about an object, as every Kubernetes tool reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What is stated, for example Ready or Enforced.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 64))]
+    pub kind: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Generation of the spec that the statement is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When the status last changed.
+    #[schemars(schema_with = "crate::schema::date_time")]
+    pub last_transition_time: Timestamp,
+    /// Why, in one CamelCase word that programs may rely on.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// Why, for people.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// The operator cannot tell (yet).
+    Unknown,
+}
+
+/// Summary: accepted, programmed and, for policy kinds, enforced once for this generation. Always present.
+pub const READY: &str = "Ready";
+/// The operator is working on it or waiting for something that is expected to come.
+pub const RECONCILING: &str = "Reconciling";
+/// Nothing will change until somebody changes something.
+pub const STALLED: &str = "Stalled";
+/// The spec is valid together with everything it refers to.
+pub const ACCEPTED: &str = "Accepted";
+/// What the spec asks for exists outside of Kubernetes, and stands in the policy snapshot.
+pub const PROGRAMMED: &str = "Programmed";
+/// Every live ingest pod decides by it. Never pulls Ready down.
+pub const ENFORCED: &str = "Enforced";
+/// The rule narrows what the plan gives.
+pub const EFFECTIVE: &str = "Effective";
+/// The tenant holds every namespace that it names.
+pub const NAMESPACES_CLAIMED: &str = "NamespacesClaimed";
+
+/// Finds a condition by type.
+pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.kind == kind)
+}
