@@ -1,1 +1,23 @@
-//! Under construction.
+//! NATS JetStream as this platform uses it: streams that are planned before they are changed, key-value buckets with
+//! compare-and-set, one-send publishing, and reading a lane without gaps or repeats.
+//!
+//! Every answer is one of three: yes, a *definite* no, or *unknown* (a timeout, a lost answer). Callers decide on that
+//! difference: units of a quota are given back only after a definite no. `error` is where it is decided.
+
+pub mod client;
+mod cursor;
+pub mod error;
+pub mod kv;
+pub mod lane_reader;
+pub mod publish;
+pub mod streams;
+
+pub use client::{Client, Config, ConnectError};
+pub use event::{Observed, Ownership, Stamp};
+pub use kv::{Bucket, CasError, Entry, KvError, Watch, WatchEvent};
+pub use lane_reader::{LaneMessage, LaneReader, ReadError};
+pub use publish::{Ack, PublishError, Publisher};
+pub use streams::{
+    Blocked, BucketSpec, Discard, Expectation, LaneSettings, LedgerWindow, Plan, Settings, Storage,
+    StreamError, StreamSpec, StreamState, StreamStep, Streams, adopt, plan, release,
+};

@@ -1,1 +1,19 @@
-//! Under construction.
+//! Vault as this platform uses it: one transit key a tenant, and the platform's signing key.
+//!
+//! Nothing here is called on the path of a request: pseudonym keys are fetched once a tenant and process, snapshots are
+//! signed by the operator and verified with public keys.
+
+mod client;
+mod error;
+pub mod keys;
+mod platform;
+mod session;
+
+pub use client::{Client, Config};
+pub use error::VaultError;
+pub use event::{Observed, Ownership, Stamp};
+pub use keys::{
+    Blocked, Expectation, KeyError, KeySpec, KeyState, KeyStep, Plan, TransitKey, TransitKeys, adopt, plan,
+    release,
+};
+pub use platform::Signature;

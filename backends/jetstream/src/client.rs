@@ -1,0 +1,158 @@
+//! The connection.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_nats::client::Request;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::{ConnectOptions, Event, HeaderMap, HeaderValue, ServerAddr};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use crate::error::Fault;
+use crate::publish::Ack;
+
+/// How long a JetStream API request may take before its outcome is unknown.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Prefix of the JetStream API's subjects.
+pub(crate) const API_PREFIX: &str = "$JS.API.";
+
+/// Where and as whom to connect.
+#[derive(Clone)]
+pub struct Config {
+    /// `nats://host:port`, or several separated by commas.
+    pub url: String,
+    /// User name.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Shown in the server's list of connections.
+    pub name: String,
+}
+
+/// Why no connection could be set up. An unreachable server is not among the reasons: it is retried for ever.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is not one.
+    #[error("not a NATS address: {0}")]
+    Address(String),
+    /// Anything else that retrying does not mend.
+    #[error("NATS: {0}")]
+    Setup(String),
+}
+
+/// A connection that re-establishes itself; clones share it.
+#[derive(Clone)]
+pub struct Client {
+    nats: async_nats::Client,
+    connects: watch::Receiver<u64>,
+}
+
+impl Client {
+    /// Connects, now or later: an unreachable server is retried for ever, and requests fail as unknown meanwhile.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(config: Config) -> Result<Self, ConnectError> {
+        let servers = config
+            .url
+            .split(',')
+            .map(|url| url.trim().parse::<ServerAddr>())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| ConnectError::Address(format!("{}: {error}", config.url)))?;
+        let (count, connects) = watch::channel(0);
+        let nats = ConnectOptions::with_user_and_password(config.user, config.password)
+            .name(config.name)
+            .retry_on_initial_connect()
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                if matches!(event, Event::Connected) {
+                    count.send_modify(|n| *n += 1);
+                }
+                report(&event);
+                std::future::ready(())
+            })
+            .connect(servers)
+            .await
+            .map_err(|error| ConnectError::Setup(error.to_string()))?;
+        Ok(Self { nats, connects })
+    }
+
+    /// The connection itself, for core NATS: recall requests and wake-ups.
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+
+    /// Whether a server is connected at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.nats.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Counts connections: it changes when messages in flight may have been lost.
+    pub(crate) fn connects(&self) -> watch::Receiver<u64> {
+        self.connects.clone()
+    }
+
+    /// One request to the JetStream API; `subject` is without its prefix.
+    pub(crate) async fn api<Q, A>(&self, subject: &str, request: &Q) -> Result<A, Fault>
+    where
+        Q: Serialize + ?Sized + Sync,
+        A: DeserializeOwned,
+    {
+        let body = serde_json::to_vec(request).map_err(|error| Fault::Unknown(error.to_string()))?;
+        let request = Request::new().payload(body.into());
+        let message = self.nats.send_request(format!("{API_PREFIX}{subject}"), request).await?;
+        match serde_json::from_slice::<Response<A>>(&message.payload) {
+            Ok(Response::Ok(answer)) => Ok(answer),
+            Ok(Response::Err { error }) => Err(error.into()),
+            Err(error) => Err(Fault::Unknown(format!("unreadable answer to {subject}: {error}"))),
+        }
+    }
+
+    /// One message to a stream, and its acknowledgement.
+    pub(crate) async fn send(
+        &self,
+        subject: &str,
+        headers: &[(&str, &str)],
+        msg_id: Option<&str>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Ack, Fault> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers.iter().copied().chain(msg_id.map(|id| ("Nats-Msg-Id", id))) {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| Fault::Refused { code: 0, text: format!("header {name} spans lines") })?;
+            map.insert(name, value);
+        }
+        let request = Request::new().headers(map).payload(payload).timeout(Some(timeout));
+        let message = self.nats.send_request(subject.to_owned(), request).await?;
+        let answer = serde_json::from_slice::<Response<PublishAck>>(&message.payload)
+            .map_err(|error| Fault::Unknown(format!("unreadable acknowledgement: {error}")))?;
+        match answer {
+            Response::Ok(ack) => Ok(Ack { seq: ack.sequence, duplicate: ack.duplicate }),
+            Response::Err { error } => Err(error.into()),
+        }
+    }
+}
+
+/// 50 ms at first, then doubling up to 2 s, so that a restarted server is found quickly and a dead one is not hammered.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
+    Duration::from_millis(50 << doublings).min(Duration::from_secs(2))
+}
+
+fn report(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Disconnected => tracing::warn!("lost the connection to NATS"),
+        Event::SlowConsumer(subscription) => tracing::warn!(subscription, "dropped messages: too slow"),
+        Event::ServerError(error) => tracing::warn!(%error, "NATS server error"),
+        Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),
+        Event::LameDuckMode | Event::Draining | Event::Closed => tracing::info!(%event, "NATS"),
+    }
+}

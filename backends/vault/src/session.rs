@@ -1,0 +1,4 @@
+//! The login.
+
+/// A login.
+pub struct Session {}
