@@ -1,1 +1,20 @@
-//! Under construction.
+//! What is allowed: from declared rules to a decision about one event.
+//!
+//! ```text
+//! operator:  rules -> compile -> Snapshot -> sealed bytes in KV
+//! pod:       sealed bytes -> open -> TenantPolicy -> decide(event) -> the units it needs -> quota slices
+//! ```
+//! Pure: no tokio, no kube, no clock, no randomness. Time, counters and key material are arguments.
+
+pub mod apikey;
+pub mod compile;
+pub mod decide;
+pub mod directory;
+pub mod heartbeat;
+pub mod ledger;
+pub mod limit;
+pub mod matching;
+pub mod slice;
+pub mod snapshot;
+pub mod tenant;
+pub mod window;

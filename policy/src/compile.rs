@@ -1,0 +1,337 @@
+//! From declared rules to a snapshot.
+
+use std::collections::BTreeMap;
+
+use event::{Lane, TenantName, TenantNumber};
+
+use crate::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+use crate::matching::Matcher;
+use crate::snapshot::{ApiKey, EventWindow, Snapshot, TenantState};
+use crate::window::{self, Window};
+
+/// Most limits of one tenant: an event is charged by each that matches.
+pub const MAX_LIMITS: usize = 200;
+
+/// A rule as declared, with numbers resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleInput {
+    /// `plan.<name>` or `ns.<namespace>.<name>`.
+    pub identity: String,
+    /// The name people know it by; overrides refer to it.
+    pub name: String,
+    /// Who shares the quota.
+    pub per: Per,
+    /// Units a window.
+    pub max: u64,
+    /// The window.
+    pub window: Window,
+    /// Saved units of a rate.
+    pub burst: u64,
+    /// Units an event counts.
+    pub measure: Measure,
+    /// Which events count.
+    pub matches: Match,
+    /// What happens at the limit.
+    pub mode: Mode,
+    /// What happens when the ledger does not answer.
+    pub failure_mode: FailureMode,
+    /// Percentages at which answers warn.
+    pub warn_at: Vec<u8>,
+    /// The resource that said so.
+    pub origin: Origin,
+}
+
+/// The only thing that exceeds a Plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Name of the Plan's limit.
+    pub name: String,
+    /// Units a window instead of the Plan's.
+    pub max: u64,
+    /// Last millisecond it holds; `None` = no end.
+    pub until_ms: Option<i64>,
+}
+
+/// Everything a snapshot is made of.
+#[derive(Debug, Clone)]
+pub struct Inputs<'a> {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// For people.
+    pub display_name: String,
+    /// UID of the first Tenant that owned the data.
+    pub lineage: String,
+    /// Whether its keys are served.
+    pub state: TenantState,
+    /// Where its events go.
+    pub lane: Lane,
+    /// IANA zone.
+    pub time_zone: String,
+    /// Accepted event times.
+    pub event_window: EventWindow,
+    /// Keys.
+    pub keys: Vec<ApiKey>,
+    /// Limits of the Plan.
+    pub plan_limits: Vec<RuleInput>,
+    /// Overrides of the Tenant.
+    pub overrides: Vec<Override>,
+    /// Limits of its namespaces.
+    pub usage_limits: Vec<RuleInput>,
+    /// Namespaces that belong to it.
+    pub namespaces: Vec<String>,
+    /// resourceVersion of every input list.
+    pub versions: BTreeMap<String, String>,
+    /// The snapshot in force, if any.
+    pub previous: Option<&'a Snapshot>,
+    /// The generation to give, `max(stored + 1, Unix milliseconds)`.
+    pub generation: u64,
+    /// Now, Unix milliseconds: which overrides hold.
+    pub now_ms: i64,
+}
+
+/// A rule that is not in force as declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule.
+    pub identity: String,
+    /// Path of what is wrong, relative to the rule.
+    pub field: String,
+    /// What is wrong, for people.
+    pub message: String,
+    /// Whether an older accepted form of the rule stays in force.
+    pub kept_previous: bool,
+}
+
+/// A compiled snapshot and what was wrong on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Rules that are not in force as declared.
+    pub problems: Vec<Problem>,
+    /// When the snapshot changes by time alone (an override ends), Unix milliseconds.
+    pub next_change_ms: Option<i64>,
+}
+
+/// Why nothing can be compiled for the tenant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct InvalidTenant {
+    /// Path in the Tenant's spec.
+    pub field: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Compiles a tenant's snapshot. A rule that is wrong keeps its last accepted form (fail-static) and is reported; it
+/// never takes the others down.
+///
+/// # Errors
+/// [`InvalidTenant`] when the tenant itself is wrong.
+pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
+    window::zone(&inputs.time_zone).map_err(|message| InvalidTenant { field: "spec.timeZone", message })?;
+    let number = TenantNumber::from_lineage(&inputs.lineage)
+        .map_err(|error| InvalidTenant { field: "metadata.uid", message: error.to_string() })?;
+    let mut problems = Vec::new();
+    let mut limits: Vec<Limit> = Vec::new();
+    for rule in inputs.plan_limits.iter().chain(&inputs.usage_limits) {
+        let previous =
+            inputs.previous.and_then(|old| old.limits.iter().find(|limit| limit.identity == rule.identity));
+        let max = effective_max(rule, &inputs);
+        match checked(rule, limits.len()) {
+            Ok(()) => limits.push(limit(rule, max, &inputs, previous)),
+            Err((field, message)) => {
+                let identity = rule.identity.clone();
+                problems.push(Problem { identity, field, message, kept_previous: previous.is_some() });
+                limits.extend(previous.cloned());
+            }
+        }
+    }
+    let next_change_ms =
+        inputs.overrides.iter().filter_map(|o| o.until_ms).filter(|end| *end >= inputs.now_ms).min();
+    let snapshot = Snapshot {
+        tenant: inputs.tenant,
+        display_name: inputs.display_name,
+        lineage: inputs.lineage,
+        number,
+        generation: inputs.generation,
+        state: inputs.state,
+        lane: inputs.lane,
+        time_zone: inputs.time_zone,
+        event_window: inputs.event_window,
+        keys: inputs.keys,
+        limits,
+        namespaces: inputs.namespaces,
+        inputs: inputs.versions,
+    };
+    Ok(Compiled { snapshot, problems, next_change_ms })
+}
+
+/// Checks what can be wrong with a rule by itself; also what admission and validation call.
+///
+/// # Errors
+/// The field and a sentence about it.
+pub fn check_rule(rule: &RuleInput) -> Result<(), (String, String)> {
+    Matcher::compile(&rule.matches).map_err(|error| (format!("match.{}", error.field), error.detail))?;
+    if rule.failure_mode == FailureMode::Open && rule.mode == Mode::Enforce {
+        let message = "Open admits what the limit forbids: it needs mode Observe or Warn";
+        return Err(("failureMode".to_owned(), message.to_owned()));
+    }
+    Ok(())
+}
+
+fn checked(rule: &RuleInput, so_far: usize) -> Result<(), (String, String)> {
+    if so_far >= MAX_LIMITS {
+        return Err((String::new(), format!("the tenant has more than {MAX_LIMITS} limits")));
+    }
+    check_rule(rule)
+}
+
+fn effective_max(rule: &RuleInput, inputs: &Inputs<'_>) -> u64 {
+    let holds = |o: &&Override| o.name == rule.name && o.until_ms.is_none_or(|end| inputs.now_ms <= end);
+    // Overrides speak of the Plan's limits only: a tenant's own rule of the same name stays as strict as it is.
+    let overridden = inputs.overrides.iter().find(holds).filter(|_| rule.origin.kind == "Plan");
+    overridden.map_or(rule.max, |o| o.max)
+}
+
+fn limit(rule: &RuleInput, max: u64, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Limit {
+    let epoch = counting_epoch(rule, &inputs.time_zone);
+    let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max);
+    Limit {
+        identity: rule.identity.clone(),
+        name: rule.name.clone(),
+        per: rule.per,
+        max,
+        window: rule.window,
+        burst: rule.burst,
+        measure: rule.measure.clone(),
+        matches: rule.matches.clone(),
+        mode: rule.mode,
+        failure_mode: rule.failure_mode,
+        warn_at: rule.warn_at.clone(),
+        cap_generation: unchanged.map_or(inputs.generation, |old| old.cap_generation),
+        epoch,
+        origin: rule.origin.clone(),
+    }
+}
+
+/// Hash of everything that gives a count its meaning.
+fn counting_epoch(rule: &RuleInput, time_zone: &str) -> String {
+    let meaning = serde_json::to_vec(&(rule.window, rule.per, time_zone, &rule.measure, &rule.matches));
+    let hash = blake3::hash(&meaning.unwrap_or_default());
+    let mut head = [0; 16];
+    head.copy_from_slice(&hash.as_bytes()[..16]);
+    event::ids::base32(u128::from_be_bytes(head))[14..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::snapshot;
+
+    fn rule(kind: &str, name: &str, max: u64) -> RuleInput {
+        RuleInput {
+            identity: format!("{}.{name}", kind.to_lowercase()),
+            name: name.into(),
+            per: Per::Tenant,
+            max,
+            window: Window::Month,
+            burst: 0,
+            measure: Measure::Count,
+            matches: Match::default(),
+            mode: Mode::Enforce,
+            failure_mode: FailureMode::Closed,
+            warn_at: vec![],
+            origin: Origin { kind: kind.into(), ..Origin::default() },
+        }
+    }
+
+    fn inputs(rules: Vec<RuleInput>, previous: Option<&Snapshot>) -> Inputs<'_> {
+        let base = snapshot(vec![]);
+        Inputs {
+            tenant: base.tenant,
+            display_name: base.display_name,
+            lineage: base.lineage,
+            state: base.state,
+            lane: base.lane,
+            time_zone: base.time_zone,
+            event_window: base.event_window,
+            keys: base.keys,
+            plan_limits: rules,
+            overrides: vec![],
+            usage_limits: vec![],
+            namespaces: vec![],
+            versions: BTreeMap::new(),
+            previous,
+            generation: 7,
+            now_ms: 1_000,
+        }
+    }
+
+    #[test]
+    fn overrides_replace_the_plans_maximum_until_they_end() {
+        let with = |until_ms, now_ms| Inputs {
+            overrides: vec![Override { name: "events".into(), max: 8, until_ms }],
+            usage_limits: vec![rule("UsageLimit", "events", 3)],
+            now_ms,
+            ..inputs(vec![rule("Plan", "events", 5)], None)
+        };
+        let maxima =
+            |inputs| compile(inputs).unwrap().snapshot.limits.iter().map(|l| l.max).collect::<Vec<_>>();
+        assert_eq!(maxima(with(Some(2_000), 2_000)), [8, 3], "only the Plan's limit is overridden");
+        assert_eq!(maxima(with(Some(2_000), 2_001)), [5, 3]);
+        assert_eq!(maxima(with(None, 9_999)), [8, 3]);
+        assert_eq!(compile(with(Some(2_000), 1_000)).unwrap().next_change_ms, Some(2_000));
+        assert_eq!(compile(with(Some(2_000), 2_001)).unwrap().next_change_ms, None);
+    }
+
+    #[test]
+    fn a_cap_keeps_its_generation_until_it_changes() {
+        let first = compile(inputs(vec![rule("Plan", "events", 5)], None)).unwrap().snapshot;
+        assert_eq!(first.limits[0].cap_generation, 7);
+        let next = |max| {
+            let later = Inputs { generation: 9, ..inputs(vec![rule("Plan", "events", max)], Some(&first)) };
+            compile(later).unwrap().snapshot
+        };
+        assert_eq!(next(5).limits[0].cap_generation, 7);
+        assert_eq!(next(5).content_hash(), first.content_hash(), "nothing changed, so nothing is written");
+        assert_eq!(next(6).limits[0].cap_generation, 9);
+    }
+
+    #[test]
+    fn a_wrong_rule_keeps_its_last_accepted_form() {
+        let good = compile(inputs(vec![rule("Plan", "events", 5), rule("Plan", "other", 1)], None))
+            .unwrap()
+            .snapshot;
+        let mut typo = rule("Plan", "events", 500);
+        typo.matches.expression = Some("event.".into());
+        let compiled = compile(inputs(vec![typo.clone(), rule("Plan", "other", 2)], Some(&good))).unwrap();
+        assert_eq!(compiled.snapshot.limits.iter().map(|l| l.max).collect::<Vec<_>>(), [5, 2]);
+        let problem = &compiled.problems[0];
+        assert_eq!((problem.field.as_str(), problem.kept_previous), ("match.expression", true));
+        let fresh = compile(inputs(vec![typo], None)).unwrap();
+        assert!(fresh.snapshot.limits.is_empty() && !fresh.problems[0].kept_previous);
+    }
+
+    #[test]
+    fn a_changed_meaning_starts_a_new_count() {
+        let epoch = |rule: RuleInput, zone: &str| {
+            let inputs = Inputs { time_zone: zone.into(), ..inputs(vec![rule], None) };
+            compile(inputs).unwrap().snapshot.limits[0].epoch.clone()
+        };
+        let base = epoch(rule("Plan", "events", 5), "UTC");
+        assert_eq!(base, epoch(rule("Plan", "events", 6), "UTC"), "a changed maximum does not");
+        assert_ne!(base, epoch(rule("Plan", "events", 5), "Asia/Tokyo"));
+        let narrowed = RuleInput {
+            matches: Match { features: vec!["a".into()], ..Match::default() },
+            ..rule("Plan", "events", 5)
+        };
+        assert_ne!(base, epoch(narrowed, "UTC"));
+    }
+
+    #[test]
+    fn a_wrong_tenant_is_refused_by_field() {
+        let wrong = Inputs { time_zone: "Mars".into(), ..inputs(vec![], None) };
+        assert_eq!(compile(wrong).unwrap_err().field, "spec.timeZone");
+    }
+}

@@ -1,0 +1,120 @@
+//! A limit as the snapshot carries it: resolved, numeric, with its provenance.
+
+use serde::{Deserialize, Serialize};
+
+use crate::window::Window;
+
+/// One quota or rate that every matching event must be admitted by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// `plan.<name>` or `ns.<namespace>.<name>`: survives delete-and-recreate, so a quota cannot be reset by it.
+    pub identity: String,
+    /// The name people know it by.
+    pub name: String,
+    /// Who shares the quota.
+    pub per: Per,
+    /// Units a window.
+    pub max: u64,
+    /// The window that `max` is for.
+    pub window: Window,
+    /// Saved units that a rate may admit on top; zero for quotas.
+    #[serde(default)]
+    pub burst: u64,
+    /// Units an event counts.
+    #[serde(default)]
+    pub measure: Measure,
+    /// Which events it counts.
+    #[serde(default)]
+    pub matches: Match,
+    /// What happens at the limit.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What happens when the ledger does not answer.
+    #[serde(default)]
+    pub failure_mode: FailureMode,
+    /// Percentages of `max` at which answers warn.
+    #[serde(default)]
+    pub warn_at: Vec<u8>,
+    /// Counting epoch: changes with window, zone, match and measure, so that a changed meaning starts a new count.
+    pub epoch: String,
+    /// Snapshot generation that last changed `max`; a pod with an older one is refused by the ledger.
+    pub cap_generation: u64,
+    /// The resource that said so.
+    pub origin: Origin,
+}
+
+/// Who shares one quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Per {
+    /// The whole tenant.
+    Tenant,
+    /// Each user (events without a user share one).
+    User,
+    /// Each API key.
+    ApiKey,
+}
+
+/// How many units an event counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Measure {
+    /// One.
+    #[default]
+    Count,
+    /// `data.<field>`: a whole number, not negative; absent counts zero.
+    Sum {
+        /// Member of `data`.
+        field: String,
+    },
+}
+
+/// Which events a limit counts. Empty lists match everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Match {
+    /// Feature patterns: exact, or ending in `*`.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// User names, exact.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// CEL over `event`; an event for which it cannot be evaluated (a member is missing) does not match.
+    #[serde(default)]
+    pub expression: Option<String>,
+}
+
+/// What happens at the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mode {
+    /// Nothing; dashboards show it.
+    Observe,
+    /// Answers warn.
+    Warn,
+    /// Events beyond it are refused.
+    #[default]
+    Enforce,
+}
+
+/// What a pod does while the ledger does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum FailureMode {
+    /// Refuse.
+    #[default]
+    Closed,
+    /// Spend the slices already granted, then refuse.
+    LastLease,
+    /// Admit; only with Observe or Warn.
+    Open,
+}
+
+/// The resource a rule comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Origin {
+    /// `Plan` or `UsageLimit`.
+    pub kind: String,
+    /// Empty for cluster-scoped kinds.
+    #[serde(default)]
+    pub namespace: String,
+    /// Name of the resource.
+    pub name: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+}

@@ -1,0 +1,159 @@
+//! A snapshot made ready to decide: expressions compiled, zone loaded, keys of quota records prepared.
+
+use event::{TenantName, UserKey};
+use jiff::tz::TimeZone;
+
+use crate::limit::{Limit, Mode, Per};
+use crate::matching::{InvalidMatch, Matcher};
+use crate::snapshot::{ApiKey, Snapshot};
+use crate::window::{self, Period, Window};
+
+/// One tenant's policy as a pod holds it.
+#[derive(Debug)]
+pub struct TenantPolicy {
+    snapshot: Snapshot,
+    zone: TimeZone,
+    rules: Vec<Rule>,
+    windows: Vec<Window>,
+}
+
+/// A limit that is enforced.
+#[derive(Debug)]
+pub struct Rule {
+    /// The limit.
+    pub limit: Limit,
+    /// Which events it counts.
+    pub matcher: Matcher,
+    /// Hash of tenant lineage, limit identity and counting epoch: names the quota in memory.
+    pub id: u64,
+}
+
+/// Why a verified snapshot is still not taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The zone is unknown to this build.
+    #[error("{0}")]
+    Zone(String),
+    /// A rule does not compile in this build.
+    #[error("{identity}: {error}")]
+    Rule {
+        /// The limit.
+        identity: String,
+        /// What is wrong with its match.
+        error: InvalidMatch,
+    },
+}
+
+impl TenantPolicy {
+    /// Compiles a snapshot.
+    ///
+    /// # Errors
+    /// [`Unusable`]: the caller keeps the older one and says so in its heartbeat.
+    pub fn new(snapshot: Snapshot) -> Result<Self, Unusable> {
+        let zone = window::zone(&snapshot.time_zone).map_err(Unusable::Zone)?;
+        let enforced = snapshot.limits.iter().filter(|limit| limit.mode == Mode::Enforce);
+        let rules = enforced
+            .map(|limit| {
+                let matcher = Matcher::compile(&limit.matches)
+                    .map_err(|error| Unusable::Rule { identity: limit.identity.clone(), error })?;
+                let id = rule_id(&snapshot.lineage, limit);
+                Ok(Rule { limit: limit.clone(), matcher, id })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut windows: Vec<Window> = rules.iter().map(|rule| rule.limit.window).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        Ok(Self { snapshot, zone, rules, windows })
+    }
+
+    /// The snapshot behind it.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The tenant.
+    pub fn name(&self) -> &TenantName {
+        &self.snapshot.tenant
+    }
+
+    /// Limits that are enforced, in the order in which they are checked.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The periods that a moment lies in, for every window the tenant's limits have.
+    pub fn periods(&self, now_ms: i64) -> Periods {
+        Periods(self.windows.iter().map(|window| (*window, window.period(now_ms, &self.zone))).collect())
+    }
+}
+
+/// The current periods of a tenant's windows; valid until the first of them ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Periods(Vec<(Window, Period)>);
+
+impl Periods {
+    /// Whether `now_ms` still lies in all of them.
+    pub fn contain(&self, now_ms: i64) -> bool {
+        self.0.iter().all(|(_, period)| period.contains(now_ms))
+    }
+
+    /// The period of one window.
+    pub fn of(&self, window: Window) -> Option<Period> {
+        self.0.iter().find(|(known, _)| *known == window).map(|(_, period)| *period)
+    }
+}
+
+/// Names one quota record: a limit, whose share, and the period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QuotaKey {
+    /// [`Rule::id`].
+    pub rule: u64,
+    /// Who shares it: zero for the tenant, a user's pseudonym, or a hash of the API key's id.
+    pub subject: u128,
+    /// Start of the period, Unix milliseconds.
+    pub period_start_ms: i64,
+}
+
+impl QuotaKey {
+    /// The key of the record in its ledger bucket:
+    /// `<lineage>.<epoch>.<period start in seconds>.<subject>.<limit identity>`. The identity stands last because it
+    /// may hold dots.
+    pub fn record_key(&self, lineage: &str, limit: &Limit) -> String {
+        let seconds = self.period_start_ms.div_euclid(1_000);
+        let subject = event::ids::base32(self.subject);
+        format!("{lineage}.{}.{seconds}.{subject}.{}", limit.epoch, limit.identity)
+    }
+
+    /// Ledger shard of the record.
+    pub fn shard(&self) -> u8 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.rule.to_le_bytes());
+        hasher.update(&self.subject.to_le_bytes());
+        hasher.update(&self.period_start_ms.to_le_bytes());
+        hasher.finalize().as_bytes()[0] % event::names::LEDGER_SHARDS
+    }
+}
+
+/// Who shares a limit's quota, for one event.
+pub fn subject(per: Per, user: UserKey, key: &ApiKey) -> u128 {
+    match per {
+        Per::Tenant => 0,
+        Per::User => user.0,
+        Per::ApiKey => {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&blake3::hash(key.id.as_bytes()).as_bytes()[..16]);
+            u128::from_le_bytes(bytes)
+        }
+    }
+}
+
+fn rule_id(lineage: &str, limit: &Limit) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in [lineage, &limit.identity, &limit.epoch] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(bytes)
+}
