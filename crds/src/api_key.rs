@@ -63,7 +63,7 @@ pub struct ApiKeySpec {
     /// When new keys are minted and for how long old ones stay valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
-    /// Raise it to rotate now.
+    /// Raise it to rotate now; the replaced key stays valid for rotation.overlap, without rotation not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub rotation_serial: Option<u32>,

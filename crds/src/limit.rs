@@ -65,7 +65,7 @@ pub struct Match {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
-        inner(length(min = 1, max = 128), regex(pattern = r"^(\*|[A-Za-z0-9._/-]+\*?)$")),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[^*]*\*?$")),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub features: Vec<String>,
@@ -77,7 +77,8 @@ pub struct Match {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub users: Vec<String>,
-    /// CEL over `event`, true for events that count; an event on which it fails counts.
+    /// CEL over `event` (id, source, type, subject, data), true for events that count. An event on which it cannot be
+    /// evaluated, because a member is missing, does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub expression: Option<String>,
@@ -92,12 +93,9 @@ pub struct Measure {
     /// Count counts events, Sum adds up a number they carry.
     #[serde(rename = "type")]
     pub kind: MeasureKind,
-    /// Name of the number in the event's data that Sum adds up.
+    /// Member of the event's data that Sum adds up: a whole number; an event without it adds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 64),
-        regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
-    )]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_-]*$"))]
     pub field: Option<String>,
 }
 
