@@ -1,1 +1,21 @@
-//! Under construction.
+//! ClickHouse as this platform uses it: databases that are planned before they are changed, inserts that can be repeated
+//! without doubling a row, and queries with typed parameters.
+//!
+//! | module | for whom |
+//! |---|---|
+//! | [`query`] | everyone who reads: [`Client`] is a small pool of connections, [`Query`] one statement |
+//! | [`insert`], [`rows`] | the sink: [`LaneInserter`] owns one connection, checks its lease and never repeats by itself |
+//! | [`databases`] | the operator: databases, tables and views, by plan and step |
+//! | [`schema`] | all three: the columns that exist |
+//!
+//! Errors are classified by the server's exception code, never by its words; see [`error`].
+
+mod connection;
+pub mod error;
+mod param;
+pub mod query;
+
+pub use connection::{Endpoint, InvalidEndpoint};
+pub use error::ClickHouseError;
+pub use param::Param;
+pub use query::{Client, Query};

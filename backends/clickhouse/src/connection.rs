@@ -1,0 +1,216 @@
+//! One HTTP connection with one owner. It is never shared, and a request is never repeated here: whoever owns it decides.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::error::ClickHouseError;
+
+/// How long opening a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest error text kept of an answer.
+const MESSAGE_MAX: usize = 2_000;
+
+/// Where ClickHouse's HTTP interface is, and as whom to use it.
+#[derive(Clone)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+    user: String,
+    password: String,
+}
+
+/// Why an address is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address of ClickHouse: expected http://host:port")]
+pub struct InvalidEndpoint(String);
+
+impl Endpoint {
+    /// `url` is `http://host:port`; the port defaults to 8123.
+    ///
+    /// # Errors
+    /// When `url` is anything else.
+    pub fn new(url: &str, user: &str, password: &str) -> Result<Self, InvalidEndpoint> {
+        let invalid = || InvalidEndpoint(url.to_owned());
+        let uri: http::Uri = url.parse().map_err(|_| invalid())?;
+        if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(invalid());
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
+        Ok(Self {
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(8123),
+            user: user.to_owned(),
+            password: password.to_owned(),
+        })
+    }
+
+    /// The user's name.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}@{}:{}", self.user, self.host, self.port)
+    }
+}
+
+/// An open connection.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ClickHouseError> {
+        let unavailable = |error: &dyn fmt::Display| {
+            ClickHouseError::Unavailable(format!("{}:{}: {error}", endpoint.host, endpoint.port))
+        };
+        let connect = async {
+            let host = endpoint.host.trim_start_matches('[').trim_end_matches(']');
+            let stream = TcpStream::connect((host, endpoint.port)).await.map_err(|e| unavailable(&e))?;
+            stream.set_nodelay(true).map_err(|e| unavailable(&e))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| unavailable(&e))
+        };
+        let (sender, connection) =
+            tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|e| unavailable(&e))??;
+        // Ends when the sender is dropped or the server closes; a failure shows at the next request.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to ClickHouse ended");
+            }
+        });
+        Ok(Self { sender })
+    }
+
+    /// Whether a request can be sent. The server closes idle connections, so `false` is ordinary.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Sends one request; every failure from here on is an unknown outcome unless the server says otherwise.
+    pub(crate) async fn send(
+        &mut self,
+        endpoint: &Endpoint,
+        path_and_query: &str,
+        body: Bytes,
+    ) -> Result<http::Response<Incoming>, ClickHouseError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path_and_query)
+            .header(http::header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
+            .header("X-ClickHouse-User", &endpoint.user)
+            .header("X-ClickHouse-Key", &endpoint.password)
+            .body(Full::new(body))
+            .map_err(|error| ClickHouseError::Decode(format!("not a request: {error}")))?;
+        self.sender.ready().await.map_err(|error| ClickHouseError::Unavailable(error.to_string()))?;
+        let response = self.sender.send_request(request).await.map_err(|error| {
+            // Cancelled: the connection closed before anything was written to it.
+            if error.is_canceled() {
+                ClickHouseError::Unavailable(error.to_string())
+            } else {
+                ClickHouseError::Unknown(error.to_string())
+            }
+        })?;
+        match exception(&response) {
+            None => Ok(response),
+            Some(code) => {
+                let body = collect(response.into_body()).await.unwrap_or_default();
+                let text = String::from_utf8_lossy(&body[..body.len().min(MESSAGE_MAX)]);
+                let message = text.trim().to_owned();
+                Err(code.map_or_else(
+                    || ClickHouseError::Unknown(message.clone()),
+                    |code| ClickHouseError::from_exception(code, message.clone()),
+                ))
+            }
+        }
+    }
+}
+
+/// `None`: a success. `Some(None)`: a failure without a code, for example from a proxy in between.
+fn exception(response: &http::Response<Incoming>) -> Option<Option<u32>> {
+    let code = response.headers().get("X-ClickHouse-Exception-Code");
+    let code = code.and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok());
+    (code.is_some() || response.status() != StatusCode::OK).then_some(code)
+}
+
+/// The whole body. Every request asks the server to answer only when it is done, so a complete body is a complete answer.
+pub(crate) async fn collect(mut body: Incoming) -> Result<Bytes, ClickHouseError> {
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut body).await? {
+        if whole.is_empty() && hyper::body::Body::is_end_stream(&body) {
+            return Ok(chunk);
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+/// The next piece of the body; `None` at its end.
+pub(crate) async fn next_chunk(body: &mut Incoming) -> Result<Option<Bytes>, ClickHouseError> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ClickHouseError::Unknown(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// Appends `&name=value` in URL encoding.
+pub(crate) fn push_pair(url: &mut String, name: &str, value: &str) {
+    if !url.ends_with('?') {
+        url.push('&');
+    }
+    encode(url, name);
+    url.push('=');
+    encode(url, value);
+}
+
+fn encode(url: &mut String, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            url.push(char::from(byte));
+        } else {
+            url.push('%');
+            url.push(char::from(HEX[usize::from(byte >> 4)]));
+            url.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_plain_http() {
+        let endpoint = Endpoint::new("http://127.0.0.1:28123", "console", "secret").unwrap();
+        assert_eq!(
+            format!("{endpoint:?}"),
+            "http://console@127.0.0.1:28123",
+            "the password never reaches a log"
+        );
+        assert_eq!(Endpoint::new("http://ch/", "u", "").unwrap().port, 8123);
+        for bad in ["", "127.0.0.1:1", "https://ch:8443", "http://ch/db", "http://ch/?a=b", "http://"] {
+            assert!(Endpoint::new(bad, "u", "").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_url_encoded() {
+        let mut url = String::from("/?");
+        push_pair(&mut url, "a", "1 + 'ä'");
+        push_pair(&mut url, "b", "&=");
+        assert_eq!(url, "/?a=1%20%2B%20%27%C3%A4%27&b=%26%3D");
+    }
+}
