@@ -1,18 +1,20 @@
 //! The connection.
 
 use std::str::FromStr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::client::Request;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
-use async_nats::{ConnectOptions, Event, HeaderMap, HeaderValue, ServerAddr};
+use async_nats::{ConnectOptions, Event, HeaderMap, HeaderValue, Message, ServerAddr};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
-use crate::error::Fault;
+use crate::error::{Fault, code};
 use crate::publish::Ack;
 
 /// How long a JetStream API request may take before its outcome is unknown.
@@ -93,7 +95,12 @@ impl Client {
         self.nats.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Counts connections: it changes when messages in flight may have been lost.
+    /// Number of this connection: another one means that messages in flight may have been lost.
+    pub(crate) fn connection(&self) -> u64 {
+        self.nats.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Wakes up whoever waits when there is a new connection.
     pub(crate) fn connects(&self) -> watch::Receiver<u64> {
         self.connects.clone()
     }
@@ -106,12 +113,48 @@ impl Client {
     {
         let body = serde_json::to_vec(request).map_err(|error| Fault::Unknown(error.to_string()))?;
         let request = Request::new().payload(body.into());
-        let message = self.nats.send_request(format!("{API_PREFIX}{subject}"), request).await?;
+        let message = self.request(format!("{API_PREFIX}{subject}"), request, REQUEST_TIMEOUT).await?;
         match serde_json::from_slice::<Response<A>>(&message.payload) {
             Ok(Response::Ok(answer)) => Ok(answer),
             Ok(Response::Err { error }) => Err(error.into()),
             Err(error) => Err(Fault::Unknown(format!("unreadable answer to {subject}: {error}"))),
         }
+    }
+
+    /// One request and its answer, within `timeout` altogether.
+    ///
+    /// Without a connection the client library would keep the message and send it whenever there is one again, long after
+    /// its caller gave up; so it is not handed over then.
+    pub(crate) async fn request(
+        &self,
+        subject: String,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Message, Fault> {
+        let deadline = Instant::now() + timeout;
+        if !self.connected_before(deadline).await {
+            let text = "no connection to NATS".to_owned();
+            return Err(Fault::Refused { code: code::NOT_CONNECTED, text });
+        }
+        match timeout_at(deadline, self.nats.send_request(subject, request.timeout(None))).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Fault::Unknown(format!("no answer in {timeout:?}"))),
+        }
+    }
+
+    /// Waits for a connection, at most until `deadline`.
+    async fn connected_before(&self, deadline: Instant) -> bool {
+        let mut connects = self.connects.clone();
+        while !self.is_connected() {
+            connects.mark_unchanged();
+            // The event may come before the state that it announces: look again now and then.
+            let look = deadline.min(Instant::now() + Duration::from_millis(20));
+            let waited = timeout_at(look, connects.changed()).await;
+            if waited.is_err() && Instant::now() >= deadline {
+                return self.is_connected();
+            }
+        }
+        true
     }
 
     /// One message to a stream, and its acknowledgement.
@@ -125,12 +168,14 @@ impl Client {
     ) -> Result<Ack, Fault> {
         let mut map = HeaderMap::new();
         for (name, value) in headers.iter().copied().chain(msg_id.map(|id| ("Nats-Msg-Id", id))) {
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| Fault::Refused { code: 0, text: format!("header {name} spans lines") })?;
+            let value = HeaderValue::from_str(value).map_err(|_| Fault::Refused {
+                code: code::NOT_SENDABLE,
+                text: format!("header {name} spans lines"),
+            })?;
             map.insert(name, value);
         }
-        let request = Request::new().headers(map).payload(payload).timeout(Some(timeout));
-        let message = self.nats.send_request(subject.to_owned(), request).await?;
+        let request = Request::new().headers(map).payload(payload);
+        let message = self.request(subject.to_owned(), request, timeout).await?;
         let answer = serde_json::from_slice::<Response<PublishAck>>(&message.payload)
             .map_err(|error| Fault::Unknown(format!("unreadable acknowledgement: {error}")))?;
         match answer {

@@ -14,6 +14,7 @@ pub mod fake;
 mod live;
 mod plan;
 mod spec;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -95,4 +96,9 @@ pub trait Streams: Send + Sync {
 
     /// The highest sequence that stream `name` ever gave.
     fn last_sequence(&self, name: &str) -> impl Future<Output = Result<u64, StreamError>> + Send;
+}
+
+/// Unix milliseconds; a time before 1970 is 0.
+pub(crate) fn unix_ms(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
 }

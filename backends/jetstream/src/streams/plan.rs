@@ -208,6 +208,7 @@ fn differences(want: &StreamSpec, have: &StreamState) -> Vec<&'static str> {
         ("deny_purge", a.deny_purge != b.deny_purge),
         ("allow_direct", a.allow_direct != b.allow_direct),
         ("allow_rollup", a.allow_rollup != b.allow_rollup),
+        ("plain", a.plain != b.plain),
         ("stamp", have.stamp.as_ref() != Some(&want.stamp)),
         ("metadata", !metadata),
     ]
@@ -215,3 +216,7 @@ fn differences(want: &StreamSpec, have: &StreamState) -> Vec<&'static str> {
     .filter_map(|(field, differs)| differs.then_some(field))
     .collect()
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

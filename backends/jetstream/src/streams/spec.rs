@@ -59,6 +59,9 @@ pub struct Settings {
     pub allow_direct: bool,
     /// A message may replace all earlier ones of its subject.
     pub allow_rollup: bool,
+    /// Nothing else bends what the stream promises: kept by limits, acknowledged, no cap on the number or size of
+    /// messages, no mirror, source, transform or republish. Always wanted.
+    pub plain: bool,
 }
 
 /// A stream that should exist.
@@ -119,6 +122,7 @@ impl StreamSpec {
                 deny_purge: true,
                 allow_direct: true,
                 allow_rollup: false,
+                plain: true,
             },
             stamp: stamp.clone(),
             metadata: BTreeMap::new(),
@@ -142,6 +146,7 @@ impl StreamSpec {
                 deny_purge: true,
                 allow_direct: true,
                 allow_rollup: false,
+                plain: true,
             },
             stamp: stamp.clone(),
             metadata: BTreeMap::new(),
@@ -290,6 +295,7 @@ impl BucketSpec {
                 deny_purge: self.append_only,
                 allow_direct: true,
                 allow_rollup: !self.append_only,
+                plain: true,
             },
             stamp: stamp.clone(),
             metadata: self.metadata,
