@@ -24,6 +24,8 @@
 //! A reader accepts [`VERSION`] and the one before; a pack of any other version stops the lane instead of being
 //! dropped.
 
+use std::collections::HashMap;
+
 use crate::decimal::Decimal;
 use crate::ids::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
 
@@ -77,6 +79,7 @@ pub struct Writer {
     tenants: Vec<TenantNumber>,
     counts: Vec<u32>,
     keys: Vec<String>,
+    key_places: HashMap<String, u16>,
     events: u32,
     body: Vec<u8>,
 }
@@ -113,7 +116,15 @@ impl Writer {
         let charges = &event.charges[..event.charges.len().min(usize::from(u8::MAX))];
         out.push(charges.len() as u8);
         for charge in charges {
-            let key = key_index(&mut self.keys, charge.key);
+            let key = match self.key_places.get(charge.key) {
+                Some(place) => *place,
+                None => {
+                    let place = self.keys.len() as u16;
+                    self.keys.push(charge.key.to_owned());
+                    self.key_places.insert(charge.key.to_owned(), place);
+                    place
+                }
+            };
             self.body.extend_from_slice(&key.to_le_bytes());
             self.body.extend_from_slice(&charge.units.to_le_bytes());
         }
@@ -164,15 +175,6 @@ impl Writer {
         });
         at as u16
     }
-}
-
-fn key_index(keys: &mut Vec<String>, key: &str) -> u16 {
-    // Newest first: neighbouring events mostly charge the same keys.
-    let at = keys.iter().rposition(|known| known == key).unwrap_or_else(|| {
-        keys.push(key.to_owned());
-        keys.len() - 1
-    });
-    at as u16
 }
 
 fn put_str(out: &mut Vec<u8>, text: &str) {

@@ -109,6 +109,8 @@ fn quota_records_are_told_apart_by_subject_and_period() {
     let name = |key: QuotaKey| key.record_key(&policy.snapshot().lineage, &rule.limit);
     assert_ne!(name(key(1, 0)), name(key(2, 0)));
     assert_ne!(name(key(1, 0)), name(key(1, 1_000)));
+    assert_eq!(key(u128::MAX, -1).to_string().parse(), Ok(key(u128::MAX, -1)));
+    assert!("1.2".parse::<QuotaKey>().is_err());
     assert!(name(key(u128::MAX, NOW_MS)).ends_with(".plan.exports"));
     assert!(
         name(key(1, 0)).bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=./".contains(&b)),

@@ -134,6 +134,22 @@ impl QuotaKey {
     }
 }
 
+/// As pods name a quota to each other: `<rule>.<subject>.<period start>`.
+impl std::fmt::Display for QuotaKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.rule, self.subject, self.period_start_ms)
+    }
+}
+
+impl std::str::FromStr for QuotaKey {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, '.');
+        let mut next = || parts.next().unwrap_or_default();
+        Ok(Self { rule: next().parse()?, subject: next().parse()?, period_start_ms: next().parse()? })
+    }
+}
+
 /// Who shares a limit's quota, for one event.
 pub fn subject(per: Per, user: UserKey, key: &ApiKey) -> u128 {
     match per {

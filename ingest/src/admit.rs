@@ -1,0 +1,285 @@
+//! From a request's bytes to acknowledged events: parse, decide, take units, hand to the lane, settle.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use event::pack::PackedEvent;
+use event::pseudonym::PseudonymKey;
+use event::wire::{self, BodyError, Invalid, UsageEvent};
+use event::{EventHash, UserKey};
+use policy::decide::{Facts, decide};
+use policy::tenant::Periods;
+use serde::Serialize;
+
+use crate::App;
+use crate::http::{Caller, Mode};
+use crate::lane::{Outcome, Submitted};
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::quota::{Limited, TakeError, Taken};
+use crate::snapshot::Policies;
+use crate::violations::Denial;
+
+/// How often an event is decided anew because a period ended while its units were being granted.
+const DECISIONS: usize = 3;
+
+/// What became of a request's events.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Events that are durable now.
+    pub accepted: usize,
+    /// Events whose id stood earlier in the same request.
+    pub duplicates: usize,
+    /// Events that were refused, in order.
+    pub rejected: Vec<Rejected>,
+    /// The first limit that refused one.
+    pub limited: Option<Box<Limited>>,
+}
+
+/// One refused event.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// Its place in the request.
+    pub index: usize,
+    /// Machine-readable reason.
+    pub code: &'static str,
+    /// What to mend.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+    /// For people.
+    pub detail: String,
+    /// The limit that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// When to try again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Admission {
+    /// Adds the request to the tenant's counters.
+    pub fn count(&self, metrics: &Metrics, tenant: &str) {
+        let limited = self.rejected.iter().filter(|rejected| rejected.limit.is_some()).count();
+        metrics.count_events(tenant, "accepted", self.accepted as u64);
+        metrics.count_events(tenant, "duplicate", self.duplicates as u64);
+        metrics.count_events(tenant, "limited", limited as u64);
+        metrics.count_events(tenant, "rejected", (self.rejected.len() - limited) as u64);
+    }
+
+    fn invalid(&mut self, index: usize, invalid: Invalid) {
+        let (limit, retry_after_ms) = (None, None);
+        let Invalid { code, field, detail } = invalid;
+        self.rejected.push(Rejected { index, code, field, detail, limit, retry_after_ms });
+    }
+
+    fn limit(&mut self, index: usize, limited: Box<Limited>) {
+        self.rejected.push(Rejected {
+            index,
+            code: "plan_limit_exceeded",
+            field: String::new(),
+            detail: format!("Plan Limit Exceeded: {} of {} used", limited.used, limited.max),
+            limit: Some(limited.limit.clone()),
+            retry_after_ms: Some(limited.retry_after_ms),
+        });
+        self.limited.get_or_insert(limited);
+    }
+}
+
+/// An event that has its units.
+struct Admitted<'a> {
+    event: UsageEvent<'a>,
+    hash: EventHash,
+    user: UserKey,
+    taken: Taken,
+}
+
+/// Admits a request's events.
+pub async fn admit(
+    app: &App,
+    policies: &Policies,
+    caller: &Caller,
+    mode: &Mode,
+    body: &Bytes,
+) -> Result<Admission, Problem> {
+    let mut admission = Admission::default();
+    let events = parse(mode, body)?;
+    let snapshot = caller.policy.snapshot();
+    let key = app.pseudonyms.get(&snapshot.tenant, &snapshot.lineage).await.map_err(|error| {
+        tracing::warn!(tenant = %snapshot.tenant, error, "no pseudonym key");
+        Problem::unavailable("the tenant's pseudonym key is not available yet")
+    })?;
+    let received_ms = app.clock.now_ms();
+    let mut decision = Decision {
+        app,
+        policies,
+        caller,
+        received_ms,
+        periods: caller.policy.periods(received_ms),
+        none: BTreeMap::new(),
+    };
+    let mut seen = HashSet::with_capacity(events.len());
+    let mut admitted = Vec::with_capacity(events.len());
+    for (index, event) in events.into_iter().enumerate() {
+        let event = match event {
+            Ok(event) => event,
+            Err(invalid) => {
+                admission.invalid(index, invalid);
+                continue;
+            }
+        };
+        let (hash, user) = identify(&key, &event, &caller.key.id);
+        if !seen.insert(hash) {
+            admission.duplicates += 1;
+            continue;
+        }
+        match decision.take(&event, user).await {
+            Ok(taken) => admitted.push(Admitted { event, hash, user, taken }),
+            Err(Refused::Invalid(invalid)) => admission.invalid(index, invalid),
+            Err(Refused::Limited(limited)) => {
+                app.violations.record(Denial {
+                    tenant: snapshot.tenant.clone(),
+                    number: snapshot.number,
+                    limit: limited.identity.clone(),
+                    user_key: user,
+                    received_ms: decision.received_ms,
+                    id: event.id.to_string(),
+                });
+                // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
+                seen.remove(&hash);
+                admission.limit(index, limited);
+            }
+            Err(Refused::Unavailable(why)) => {
+                admitted.into_iter().for_each(|admitted| admitted.taken.credit());
+                return Err(Problem::unavailable(format!("the quota ledger is not available: {why}")));
+            }
+        }
+    }
+    admission.accepted = admitted.len();
+    publish(app, caller, admitted, decision.received_ms).await?;
+    Ok(admission)
+}
+
+fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a>, Invalid>>, Problem> {
+    match mode {
+        Mode::Binary(attributes) => Ok(vec![wire::parse_binary(attributes.iter().cloned(), body)]),
+        Mode::Body(form) => {
+            let texts = wire::split(body, *form).map_err(|error| {
+                let field =
+                    if matches!(error, BodyError::TooMany | BodyError::Empty) { "events" } else { "body" };
+                Problem::bad_request(error.to_string()).field(field)
+            })?;
+            Ok(texts.into_iter().map(|text| wire::parse(text, *form)).collect())
+        }
+    }
+}
+
+fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (EventHash, UserKey) {
+    let source = event.source.as_deref().unwrap_or(key_id);
+    (key.event(source, &event.id), key.user(event.user.as_deref()))
+}
+
+enum Refused {
+    Invalid(Invalid),
+    Limited(Box<Limited>),
+    Unavailable(String),
+}
+
+struct Decision<'a> {
+    app: &'a App,
+    policies: &'a Policies,
+    caller: &'a Caller,
+    received_ms: i64,
+    periods: Periods,
+    none: BTreeMap<String, String>,
+}
+
+impl Decision<'_> {
+    async fn take(&mut self, event: &UsageEvent<'_>, user: UserKey) -> Result<Taken, Refused> {
+        let policy = &self.caller.policy;
+        for _ in 0..DECISIONS {
+            let facts =
+                Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
+            let needs = decide(policy, event, &facts).map_err(Refused::Invalid)?;
+            let ledgers = self.policies.index.as_ref().map_or(&self.none, |index| &index.ledgers);
+            match self.app.quotas.take(policy, ledgers, &needs).await {
+                Ok(_) if self.app.pod.is_fenced() => {
+                    return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));
+                }
+                Ok(taken) => return Ok(taken),
+                Err(TakeError::Limited(limited)) => return Err(Refused::Limited(limited)),
+                Err(TakeError::Unavailable(why)) => return Err(Refused::Unavailable(why)),
+                Err(TakeError::PeriodEnded) => {
+                    self.received_ms = self.app.clock.now_ms();
+                    self.periods = policy.periods(self.received_ms);
+                }
+            }
+        }
+        Err(Refused::Unavailable("the ledger is slower than the window is long".to_owned()))
+    }
+}
+
+/// Hands the events to the tenant's lane and waits until the fate of every pack is known.
+async fn publish(
+    app: &App,
+    caller: &Caller,
+    admitted: Vec<Admitted<'_>>,
+    received_ms: i64,
+) -> Result<(), Problem> {
+    if admitted.is_empty() {
+        return Ok(());
+    }
+    let snapshot = caller.policy.snapshot();
+    let packed = admitted.iter().map(|admitted| PackedEvent {
+        tenant: snapshot.number,
+        event_hash: admitted.hash,
+        user_key: admitted.user,
+        time_ms: admitted.event.time_ms.unwrap_or(received_ms),
+        value: admitted.event.value,
+        latency_ms: admitted.event.latency_ms,
+        charges: admitted.taken.charges(),
+        source: admitted.event.source.as_deref().unwrap_or(&caller.key.id),
+        id: &admitted.event.id,
+        feature: &admitted.event.feature,
+        user: admitted.event.user.as_deref().unwrap_or_default(),
+        data: admitted.event.data,
+    });
+    let submitted = app.lanes.packer(&snapshot.lane).submit(packed, received_ms);
+    let taken = admitted.into_iter().map(|admitted| admitted.taken);
+    let submitted = match submitted {
+        Ok(submitted) => submitted,
+        Err(busy) => {
+            taken.for_each(Taken::credit);
+            return Err(Problem::unavailable(format!("lane {}: {busy}", snapshot.lane)));
+        }
+    };
+    let mut failure = None;
+    for (taken, submitted) in taken.zip(submitted) {
+        match fate(submitted).await {
+            Outcome::Stored => taken.settle(),
+            Outcome::Failed(why) => {
+                taken.credit();
+                failure.get_or_insert(why);
+            }
+            Outcome::Unknown(why) => {
+                taken.settle();
+                failure.get_or_insert(why);
+            }
+        }
+    }
+    match failure {
+        None => Ok(()),
+        Some(why) => {
+            let detail =
+                format!("lane {} did not acknowledge: {why}; send the same ids again", snapshot.lane);
+            Err(Problem::unavailable(detail))
+        }
+    }
+}
+
+async fn fate(mut submitted: Submitted) -> Outcome {
+    match submitted.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or_else(|| Outcome::Unknown("no outcome".to_owned())),
+        Err(_) => Outcome::Unknown("the sender ended".to_owned()),
+    }
+}

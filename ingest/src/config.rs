@@ -1,0 +1,51 @@
+//! Configuration: flags or environment, parsed once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Accepts usage events, decides, and publishes them to the tenants' lanes.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ingest", version)]
+pub struct Config {
+    /// Address of the public API.
+    #[arg(long, env = "MP_LISTEN")]
+    pub listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "MP_ADMIN_LISTEN")]
+    pub admin_listen: SocketAddr,
+    /// NATS server.
+    #[arg(long, env = "MP_NATS_URL")]
+    pub nats_url: String,
+    /// NATS user.
+    #[arg(long, env = "MP_NATS_USER")]
+    pub nats_user: String,
+    /// File that holds the NATS user's password.
+    #[arg(long, env = "MP_NATS_PASSWORD_FILE")]
+    pub nats_password_file: PathBuf,
+    /// Vault address.
+    #[arg(long, env = "MP_VAULT_ADDR")]
+    pub vault_addr: String,
+    /// Role at Vault's JWT auth mount.
+    #[arg(long, env = "MP_VAULT_ROLE")]
+    pub vault_role: String,
+    /// File that holds the service account token for Vault.
+    #[arg(long, env = "MP_VAULT_JWT_FILE")]
+    pub vault_jwt_file: PathBuf,
+    /// File with the public keys that snapshots are trusted by.
+    #[arg(long, env = "MP_TRUST_FILE")]
+    pub trust_file: PathBuf,
+    /// Name of this pod, for people.
+    #[arg(long, env = "MP_POD_NAME", default_value = "ingest")]
+    pub pod_name: String,
+    /// Packs of one lane that may await their acknowledgement at once.
+    #[arg(long, env = "MP_PACKS_IN_FLIGHT", default_value_t = 8)]
+    pub packs_in_flight: usize,
+    /// What to log, in the syntax of `tracing`'s EnvFilter.
+    #[arg(long, env = "MP_LOG", default_value = "info")]
+    pub log: String,
+    /// `text` or `json`.
+    #[arg(long, env = "MP_LOG_FORMAT", default_value = "text")]
+    pub log_format: String,
+}

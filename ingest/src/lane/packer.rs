@@ -1,0 +1,124 @@
+//! Group commit of concurrent requests of one lane.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use event::Lane;
+use event::pack::{PackedEvent, TARGET_BYTES, Writer};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::send::{Outcome, Sealed, Sender};
+
+/// Closed packs that may wait for a slot; beyond them a request is answered 503 at once.
+const MAX_WAITING: usize = 32;
+
+/// The packer of one lane.
+pub struct Packer {
+    stream: String,
+    subject: String,
+    sender: Arc<Sender>,
+    slots: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    waiting: VecDeque<Sealed>,
+    in_flight: usize,
+}
+
+/// A pack that still takes events.
+struct Open {
+    writer: Writer,
+    received_ms: i64,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+/// Where one event went: the outcome of its pack.
+pub type Submitted = watch::Receiver<Option<Outcome>>;
+
+/// Why events were not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lane does not keep up: too many packs wait for their acknowledgement")]
+pub struct Busy;
+
+impl Packer {
+    pub(super) fn new(lane: &Lane, sender: Arc<Sender>, slots: usize) -> Self {
+        let (stream, subject) = (lane.stream(), lane.packs_subject());
+        Self { stream, subject, sender, slots, state: Mutex::default() }
+    }
+
+    /// Takes a request's events, in order, all received at `received_ms`; gives the outcome to wait for, one an event.
+    ///
+    /// # Errors
+    /// [`Busy`]: none was taken.
+    pub fn submit<'a>(
+        self: &Arc<Self>,
+        events: impl Iterator<Item = PackedEvent<'a>>,
+        received_ms: i64,
+    ) -> Result<Vec<Submitted>, Busy> {
+        let mut submitted = Vec::new();
+        {
+            let mut state = self.state.lock();
+            if state.waiting.len() >= MAX_WAITING {
+                return Err(Busy);
+            }
+            for event in events {
+                let open = state.open_at(received_ms, &self.sender);
+                open.writer.push(&event);
+                submitted.push(open.outcome.subscribe());
+                if open.writer.body_bytes() >= TARGET_BYTES {
+                    state.close(&self.sender);
+                }
+            }
+        }
+        self.pump();
+        Ok(submitted)
+    }
+
+    /// Sends packs while there are free slots.
+    fn pump(self: &Arc<Self>) {
+        loop {
+            let pack = {
+                let mut state = self.state.lock();
+                if state.in_flight >= self.slots {
+                    return;
+                }
+                if state.waiting.is_empty() {
+                    state.close(&self.sender);
+                }
+                let Some(pack) = state.waiting.pop_front() else { return };
+                state.in_flight += 1;
+                pack
+            };
+            let packer = self.clone();
+            tokio::spawn(async move {
+                packer.sender.send(&packer.stream, &packer.subject, pack).await;
+                packer.state.lock().in_flight -= 1;
+                packer.pump();
+            });
+        }
+    }
+}
+
+impl State {
+    /// The open pack. All events of a pack are received within one second, so that they lie in the same periods.
+    fn open_at(&mut self, received_ms: i64, sender: &Sender) -> &mut Open {
+        let same_second = |open: &Open| open.received_ms.div_euclid(1_000) == received_ms.div_euclid(1_000);
+        if self.open.as_ref().is_some_and(|open| !same_second(open)) {
+            self.close(sender);
+        }
+        self.open.get_or_insert_with(|| {
+            let (outcome, _) = watch::channel(None);
+            Open { writer: Writer::default(), received_ms, outcome }
+        })
+    }
+
+    fn close(&mut self, sender: &Sender) {
+        if let Some(open) = self.open.take().filter(|open| !open.writer.is_empty()) {
+            self.waiting.push_back(sender.seal(open.writer, open.received_ms, open.outcome));
+        }
+    }
+}

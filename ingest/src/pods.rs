@@ -1,0 +1,136 @@
+//! This pod among the others: heartbeats, self-fencing, the clock's offset, and how many pods are alive.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use event::Incarnation;
+use event::names::PODS_BUCKET;
+use futures_util::StreamExt;
+use jetstream::{Bucket, Client, WatchEvent};
+use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, INTERVAL_MS, SELF_FENCE_MS};
+
+use crate::clock::{self, Clock, MAX_OFFSET_MS};
+use crate::metrics::Metrics;
+use crate::snapshot::Store;
+
+/// Who this pod is, and whether it may still speak for the policy it holds.
+#[derive(Debug)]
+pub struct Pod {
+    /// This run.
+    pub incarnation: Incarnation,
+    /// Name, for people.
+    pub name: String,
+    started: Instant,
+    /// Milliseconds after `started` at which the last acknowledged heartbeat was *sent*; zero before the first.
+    last_beat_ms: AtomicU64,
+    live: AtomicU64,
+}
+
+impl Pod {
+    /// A pod that has not beaten yet: it is fenced.
+    pub fn new(incarnation: Incarnation, name: String) -> Self {
+        let (last_beat_ms, live) = (AtomicU64::new(0), AtomicU64::new(1));
+        Self { incarnation, name, started: Instant::now(), last_beat_ms, live }
+    }
+
+    /// Whether the operator may have stopped waiting for this pod: then it must answer 503.
+    pub fn is_fenced(&self) -> bool {
+        let last = self.last_beat_ms.load(Ordering::Acquire);
+        last == 0 || self.elapsed_ms().saturating_sub(last) > SELF_FENCE_MS
+    }
+
+    /// Pods alive, this one included.
+    pub fn live_pods(&self) -> u64 {
+        self.live.load(Ordering::Relaxed).max(1)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Beats until the process ends. The first beat follows the first complete policy.
+pub async fn beat(
+    client: Client,
+    pod: Arc<Pod>,
+    store: Arc<Store>,
+    clock: Arc<Clock>,
+    metrics: Arc<Metrics>,
+) {
+    let bucket = open(&client).await;
+    tokio::spawn(count(bucket.clone(), pod.clone()));
+    let mut beat = 0;
+    let mut ticks = tokio::time::interval(Duration::from_millis(INTERVAL_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        measure(&bucket, &clock, &metrics).await;
+        let policies = store.load_full();
+        if !policies.is_complete() || clock.offset_ms().abs() > MAX_OFFSET_MS {
+            continue;
+        }
+        beat += 1;
+        let heartbeat = Heartbeat {
+            incarnation: pod.incarnation,
+            pod: pod.name.clone(),
+            applied_revision: policies.revision,
+            refused: policies.refused.clone(),
+            pack_version: event::pack::VERSION,
+            beat,
+        };
+        let sent_ms = pod.elapsed_ms().max(1);
+        let value = serde_json::to_vec(&heartbeat).unwrap_or_default();
+        match bucket.put(&pod.incarnation.to_string(), value.into()).await {
+            Ok(_) => pod.last_beat_ms.store(sent_ms, Ordering::Release),
+            Err(error) => tracing::warn!(%error, "the heartbeat was not acknowledged"),
+        }
+    }
+}
+
+async fn measure(bucket: &Bucket, clock: &Clock, metrics: &Metrics) {
+    let sent_ms = clock::local_ms();
+    if let Ok(server_ms) = bucket.server_time().await {
+        clock.observe(server_ms, sent_ms, clock::local_ms());
+        metrics.clock_offset_ms.set(clock.offset_ms());
+        if clock.offset_ms().abs() > MAX_OFFSET_MS {
+            tracing::error!(
+                offset_ms = clock.offset_ms(),
+                "the clock is off: not ready until it is set right"
+            );
+        }
+    }
+}
+
+/// Counts pods by when their last heartbeat arrived here; only slice sizes depend on it.
+async fn count(bucket: Bucket, pod: Arc<Pod>) {
+    let mut seen: HashMap<String, Instant> = HashMap::new();
+    let mut watch = bucket.watch();
+    while let Some(event) = watch.next().await {
+        match event {
+            WatchEvent::Put(entry) => {
+                seen.insert(entry.key, Instant::now());
+            }
+            WatchEvent::Delete { key, .. } => {
+                seen.remove(&key);
+            }
+            WatchEvent::Synced { .. } => {}
+            WatchEvent::Reset => seen.clear(),
+        }
+        seen.retain(|_, at| at.elapsed() < Duration::from_millis(DROPPED_AFTER_MS));
+        pod.live.store(seen.len() as u64, Ordering::Relaxed);
+    }
+}
+
+async fn open(client: &Client) -> Bucket {
+    loop {
+        match Bucket::open(client, PODS_BUCKET).await {
+            Ok(bucket) => return bucket,
+            Err(error) => {
+                tracing::info!(%error, "waiting for the bucket of heartbeats: the operator creates it")
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

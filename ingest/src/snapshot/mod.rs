@@ -1,0 +1,7 @@
+//! Policy as this pod holds it, and how it keeps up with bucket `policy`.
+
+mod store;
+mod watch;
+
+pub use store::{Policies, Store};
+pub use watch::follow;
