@@ -1,1 +1,12 @@
-//! Under construction.
+//! The world of the system tests: the real parts and our own processes, started once, and a tenant of its own a test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is tests only")]
+
+mod answer;
+mod tenant;
+mod wait;
+mod world;
+
+pub use answer::{Answer, Call};
+pub use tenant::{TestTenant, event};
+pub use wait::{eventually, within};
+pub use world::World;

@@ -1,0 +1,27 @@
+//! Waiting for what is to come, with a deadline instead of a sleep that hopes.
+
+use std::time::{Duration, Instant};
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// Waits until `probe` gives a value; panics with what it said last when it takes longer than `limit`.
+pub fn within<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return value,
+            Err(last) if begun.elapsed() > limit => panic!("{what}: not within {limit:?}: {last}"),
+            Err(_) => pause(),
+        }
+    }
+}
+
+/// [`within`] a minute.
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Result<T, String>) -> T {
+    within(Duration::from_secs(60), what, probe)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one bounded poll of the tests")]
+fn pause() {
+    std::thread::sleep(POLL);
+}

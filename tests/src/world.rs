@@ -1,0 +1,162 @@
+//! The platform that all tests share.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use xtask::platform::{Options, Platform, Urls};
+
+use crate::{Call, TestTenant, eventually};
+
+/// The running platform.
+pub struct World {
+    /// Its processes.
+    pub platform: Platform,
+    /// Its addresses.
+    pub urls: Urls,
+    files: AtomicU32,
+}
+
+impl World {
+    /// Starts everything with empty data.
+    ///
+    /// # Errors
+    /// One sentence that says what to do.
+    pub fn start() -> Result<Self, String> {
+        let options = Options::test("test").map_err(|error| error.to_string())?;
+        if options.dir.exists() {
+            fs::remove_dir_all(&options.dir).map_err(|error| error.to_string())?;
+        }
+        let progress = xtask::Progress::detect();
+        let options = Options { new_ports: true, progress, ..options };
+        let platform = Platform::start(options).map_err(|error| error.to_string())?;
+        let urls = platform.urls().map_err(|error| error.to_string())?;
+        let world = Self { platform, urls, files: AtomicU32::new(0) };
+        world.apply(OPEN_PLAN);
+        Ok(world)
+    }
+
+    /// Applies YAML as the platform team.
+    pub fn apply(&self, yaml: &str) {
+        self.try_apply(yaml).unwrap();
+    }
+
+    /// Applies YAML as the platform team.
+    ///
+    /// # Errors
+    /// The apiserver's words.
+    pub fn try_apply(&self, yaml: &str) -> Result<(), String> {
+        let file = self.file(yaml);
+        self.platform.kubectl().apply(std::slice::from_ref(&file)).map_err(|error| error.to_string())
+    }
+
+    fn file(&self, yaml: &str) -> PathBuf {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let dir = self.platform.kubeconfig().parent().unwrap().join("applied");
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join(format!("{number}.yaml"));
+        fs::write(&file, yaml).unwrap();
+        file
+    }
+
+    /// Runs kubectl as the platform team.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        self.try_kubectl(args).unwrap()
+    }
+
+    /// Runs kubectl as the platform team.
+    ///
+    /// # Errors
+    /// Its words.
+    pub fn try_kubectl(&self, args: &[&str]) -> Result<String, String> {
+        self.platform.kubectl().run(args).map_err(|error| error.to_string())
+    }
+
+    /// Runs a query in ClickHouse with all rights and returns its lines.
+    pub fn clickhouse(&self, sql: &str) -> Vec<String> {
+        let password = self.platform.secrets().get("clickhouse-tool").unwrap();
+        let answer = Call::post(&self.urls.clickhouse)
+            .header("X-ClickHouse-User", "tool")
+            .header("X-ClickHouse-Key", password.trim())
+            .bare_body(sql)
+            .send();
+        assert_eq!(answer.status, 200, "{sql}: {}", answer.body);
+        answer.body.lines().map(str::to_owned).collect()
+    }
+
+    /// A ready tenant without limits but those of `rules` (YAML documents; `NAME` stands for the tenant's name), with
+    /// an ingest and a read key.
+    pub fn tenant(&self, name: &str, rules: &str) -> TestTenant {
+        self.apply(&format!("{}\n---\n{}", tenant_yaml(name), rules.replace("NAME", name)));
+        self.ready(name);
+        let tenant = TestTenant::new(self, name);
+        // Keys work once every pod has the snapshot that holds them.
+        for pod in 0..2 {
+            eventually("the tenant's key is known to the pods", || {
+                let answer =
+                    Call::post(self.events_url(pod)).key(&tenant.ingest_key).bare_body("").try_send()?;
+                (answer.status == 415).then_some(()).ok_or(answer.body)
+            });
+        }
+        eventually("the tenant's key is known to the console", || {
+            let answer =
+                Call::get(self.console_url("/v1/dashboard/summary")).key(&tenant.read_key).try_send()?;
+            (answer.status == 200).then_some(()).ok_or(answer.body)
+        });
+        tenant
+    }
+
+    /// Waits until a Tenant, its limits and its keys are ready.
+    pub fn ready(&self, name: &str) {
+        let wait = ["wait", "--for=condition=Ready", "--timeout=60s"];
+        self.kubectl(&[&wait[..], &[&format!("tenant/{name}")]].concat());
+        self.kubectl(&[&wait[..], &["--namespace", name, "apikeys.meterplane.io", "--all"]].concat());
+        if self.kubectl(&["get", "usagelimits.meterplane.io", "--namespace", name, "--output=name"]).trim()
+            != ""
+        {
+            self.kubectl(&[&wait[..], &["--namespace", name, "usagelimits.meterplane.io", "--all"]].concat());
+        }
+    }
+
+    /// The event endpoint of one of the two ingest pods.
+    pub fn events_url(&self, pod: usize) -> String {
+        format!("{}/v1/usage/events", self.urls.ingest[pod % 2])
+    }
+
+    /// A path of the console.
+    pub fn console_url(&self, path: &str) -> String {
+        format!("{}{path}", self.urls.console)
+    }
+}
+
+const OPEN_PLAN: &str = r"
+apiVersion: meterplane.io/v1alpha1
+kind: Plan
+metadata: {name: open}
+spec: {displayName: Open, isolation: Dedicated}
+";
+
+fn tenant_yaml(name: &str) -> String {
+    format!(
+        r"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {name}}}
+---
+apiVersion: meterplane.io/v1alpha1
+kind: Tenant
+metadata: {{name: {name}}}
+spec: {{displayName: Test {name}, planRef: {{name: open}}, namespaces: [{name}]}}
+---
+apiVersion: meterplane.io/v1alpha1
+kind: ApiKey
+metadata: {{name: app, namespace: {name}}}
+spec: {{scopes: [ingest]}}
+---
+apiVersion: meterplane.io/v1alpha1
+kind: ApiKey
+metadata: {{name: dashboard, namespace: {name}}}
+spec: {{scopes: [read]}}
+"
+    )
+}

@@ -1,0 +1,74 @@
+//! System tests: the real kube-apiserver, NATS, ClickHouse and Vault, and our own processes under their own rights.
+//!
+//! Tests of the first group run side by side, each with a tenant of its own; those of the second kill processes and
+//! run one after another. `cargo xtask test` runs them; `cargo test -p system-tests NAME` runs one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+mod bad_input;
+mod contracts;
+mod crash;
+mod deletion;
+mod event_path;
+mod exact_limits;
+mod identity;
+mod isolation;
+mod quickstart;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use system_tests::World;
+
+type Test = (&'static str, fn(&World));
+
+/// Tests that share the platform without disturbing each other.
+fn side_by_side() -> Vec<Test> {
+    [
+        quickstart::TESTS,
+        event_path::TESTS,
+        bad_input::TESTS,
+        exact_limits::TESTS,
+        isolation::TESTS,
+        identity::TESTS,
+        deletion::TESTS,
+        contracts::TESTS,
+    ]
+    .concat()
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let trials = |world: Option<&Arc<World>>, tests: Vec<Test>| -> Vec<Trial> {
+        let trial = |(name, test): Test| {
+            let world = world.cloned();
+            Trial::test(name, move || {
+                test(world.as_deref().ok_or("the platform is not running")?);
+                Ok(())
+            })
+        };
+        tests.into_iter().map(trial).collect()
+    };
+    if arguments.list {
+        libtest_mimic::run(&arguments, trials(None, [side_by_side(), crash::TESTS.to_vec()].concat()));
+        return ExitCode::SUCCESS;
+    }
+    let world = match World::start() {
+        Ok(world) => Arc::new(world),
+        Err(error) => {
+            eprintln!("the platform did not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let first = libtest_mimic::run(&arguments, trials(Some(&world), side_by_side()));
+    arguments.test_threads = Some(1);
+    let second = libtest_mimic::run(&arguments, trials(Some(&world), crash::TESTS.to_vec()));
+    let crashed = world.platform.crashes();
+    for crash in &crashed {
+        eprintln!("a process ended by itself: {crash:?}");
+    }
+    world.platform.stop();
+    let failed = first.has_failed() || second.has_failed() || !crashed.is_empty();
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
