@@ -203,7 +203,8 @@ impl Decision<'_> {
             let needs = decide(policy, event, &facts).map_err(Refused::Invalid)?;
             let ledgers = self.policies.index.as_ref().map_or(&self.none, |index| &index.ledgers);
             match self.app.quotas.take(policy, ledgers, &needs).await {
-                Ok(_) if self.app.pod.is_fenced() => {
+                Ok(taken) if self.app.pod.is_fenced() => {
+                    taken.credit();
                     return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));
                 }
                 Ok(taken) => return Ok(taken),
