@@ -11,11 +11,18 @@
 //! Errors are classified by the server's exception code, never by its words; see [`error`].
 
 mod connection;
+pub mod databases;
+mod day;
 pub mod error;
+pub mod insert;
 mod param;
 pub mod query;
+pub mod rows;
+pub mod schema;
 
 pub use connection::{Endpoint, InvalidEndpoint};
+pub use day::Day;
 pub use error::ClickHouseError;
+pub use insert::{InsertError, LaneInserter, Target};
 pub use param::Param;
 pub use query::{Client, Query};

@@ -1,0 +1,219 @@
+//! The pure part: which steps lead from what is there to what is wanted.
+
+use event::{Observed, Ownership, Stamp};
+
+use super::{DatabaseSpec, DatabaseState, TableState, ViewSpec};
+use crate::schema::{Retention, Table};
+
+/// One change of one database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseStep {
+    /// The database.
+    pub database: String,
+    /// The stamp it must carry now; for [`Change::Create`], the stamp it gets.
+    pub stamp: Option<Stamp>,
+    /// What to change.
+    pub change: Change,
+}
+
+/// What a step changes. None of them loses a row that is not past its declared retention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Create the database.
+    Create,
+    /// Give it to another owner.
+    Restamp {
+        /// The stamp it gets.
+        to: Stamp,
+    },
+    /// Create a lane's table.
+    CreateTable {
+        /// Which.
+        table: Table,
+        /// How long its rows are kept.
+        retention: Retention,
+    },
+    /// Add columns and skip indexes that are missing, and set settings that differ.
+    Complete {
+        /// Which table.
+        table: Table,
+        /// Names of the columns, indexes and settings.
+        missing: Vec<&'static str>,
+    },
+    /// Change how long rows are kept.
+    Retain {
+        /// Which table.
+        table: Table,
+        /// How long its rows are kept.
+        retention: Retention,
+    },
+    /// Create view `events`, or replace its statement.
+    PutView {
+        /// What it shows.
+        view: ViewSpec,
+    },
+}
+
+/// Why a wanted database cannot be had by safe steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Blocked {
+    /// It could not be observed.
+    Unknown(String),
+    /// It is somebody else's, or nobody's: its comment is no stamp.
+    Foreign {
+        /// The stamp found.
+        found: Option<Stamp>,
+    },
+    /// Ours by name, but stamped by an earlier Tenant that never gave it back.
+    Orphaned {
+        /// The stamp found.
+        found: Stamp,
+    },
+    /// Its owner was deleted and its data retained: it may be adopted.
+    RetainedData {
+        /// The stamp found.
+        found: Stamp,
+    },
+    /// A table has a column, sorting key or partition key that cannot be changed in place.
+    Incompatible {
+        /// The table.
+        table: Table,
+        /// The column, or `sorting key`, or `partition key`.
+        what: String,
+        /// What it is.
+        found: String,
+    },
+}
+
+/// Steps, and what stops the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// To be executed in order.
+    pub steps: Vec<DatabaseStep>,
+    /// Why `steps` does not lead all the way, if so.
+    pub blocked: Option<Blocked>,
+}
+
+/// Steps from `have` to `want`, as far as they are safe.
+pub fn plan(want: &DatabaseSpec, have: &Observed<DatabaseState>) -> Plan {
+    let mut changes = Vec::new();
+    let mut blocked = None;
+    let empty = DatabaseState {
+        name: want.name.clone(),
+        stamp: Some(want.stamp.clone()),
+        tables: Default::default(),
+        view: None,
+    };
+    let state = match have {
+        Observed::Unknown(reason) => {
+            return Plan { steps: Vec::new(), blocked: Some(Blocked::Unknown(reason.clone())) };
+        }
+        Observed::Absent => {
+            changes.push(Change::Create);
+            &empty
+        }
+        Observed::Present(state) => state,
+    };
+    if let Some(blocked) = claim(&want.stamp, state.stamp.as_ref()) {
+        return Plan { steps: Vec::new(), blocked: Some(blocked) };
+    }
+    if let Some(retention) = want.tables {
+        for table in Table::ALL {
+            match state.tables.get(&table) {
+                None => changes.push(Change::CreateTable { table, retention }),
+                Some(found) => match incompatible(table, found) {
+                    Some(reason) => blocked = blocked.or(Some(reason)),
+                    None => changes.extend(table_changes(table, retention, found)),
+                },
+            }
+        }
+    }
+    // A view over a table that cannot be completed would fail as well.
+    if blocked.is_none() {
+        changes.extend(want.view.as_ref().and_then(|view| view_change(want, view, state)));
+    }
+    let stamp = state.stamp.clone();
+    let step = |change| DatabaseStep { database: want.name.clone(), stamp: stamp.clone(), change };
+    Plan { steps: changes.into_iter().map(step).collect(), blocked }
+}
+
+/// The step that marks a database as retained; `None` when it is so already or carries no stamp.
+pub fn release(have: &DatabaseState) -> Option<DatabaseStep> {
+    let from = have.stamp.clone().filter(|stamp| !stamp.released)?;
+    let to = Stamp { released: true, ..from.clone() };
+    Some(DatabaseStep { database: have.name.clone(), stamp: Some(from), change: Change::Restamp { to } })
+}
+
+/// The step that gives a database to `to`; the caller has decided that it may be taken. `None` when it is so already.
+pub fn adopt(have: &DatabaseState, to: &Stamp) -> Option<DatabaseStep> {
+    (have.stamp.as_ref() != Some(to)).then(|| DatabaseStep {
+        database: have.name.clone(),
+        stamp: have.stamp.clone(),
+        change: Change::Restamp { to: to.clone() },
+    })
+}
+
+/// Why `want` may not touch a database stamped `found`, if so.
+fn claim(want: &Stamp, found: Option<&Stamp>) -> Option<Blocked> {
+    let Some(found) = found else {
+        return Some(Blocked::Foreign { found: None });
+    };
+    match found.ownership(&want.installation, &want.tenant, &want.uid) {
+        Ownership::Ours => None,
+        Ownership::Released => Some(Blocked::RetainedData { found: found.clone() }),
+        Ownership::Orphaned => Some(Blocked::Orphaned { found: found.clone() }),
+        Ownership::Foreign => Some(Blocked::Foreign { found: Some(found.clone()) }),
+    }
+}
+
+fn incompatible(table: Table, found: &TableState) -> Option<Blocked> {
+    let keys = [
+        ("sorting key", table.sorting_key(), &found.sorting_key),
+        ("partition key", table.partition_key(), &found.partition_key),
+    ];
+    let key = keys.into_iter().find(|(_, want, have)| want != have).map(|(what, _, have)| (what, have));
+    let column = || {
+        let mut columns = table.columns().iter().map(|column| (column, found.columns.get(column.name)));
+        columns.find_map(|(column, have)| {
+            have.filter(|kind| *kind != column.kind).map(|kind| (column.name, kind))
+        })
+    };
+    key.or_else(column).map(|(what, found)| Blocked::Incompatible {
+        table,
+        what: what.to_owned(),
+        found: found.clone(),
+    })
+}
+
+fn table_changes(table: Table, retention: Retention, found: &TableState) -> Vec<Change> {
+    let mut missing: Vec<&'static str> = Vec::new();
+    missing.extend(table.columns().iter().map(|c| c.name).filter(|name| !found.columns.contains_key(*name)));
+    missing
+        .extend(table.indexes().iter().map(|(name, _)| *name).filter(|name| !found.indexes.contains(*name)));
+    let settings = table.settings();
+    let differs = settings.iter().filter(|(name, value)| found.settings.get(*name) != Some(value));
+    missing.extend(differs.map(|(name, _)| *name));
+    let mut changes = Vec::new();
+    if !missing.is_empty() {
+        changes.push(Change::Complete { table, missing });
+    }
+    if found.ttl != table.ttl(retention) {
+        changes.push(Change::Retain { table, retention });
+    }
+    changes
+}
+
+fn view_change(want: &DatabaseSpec, view: &ViewSpec, state: &DatabaseState) -> Option<Change> {
+    let view = match &state.view {
+        None => view.clone(),
+        Some(found) => {
+            let kept = view.keeping(&want.name, &found.select);
+            if found.definer && found.select == kept.select() {
+                return None;
+            }
+            kept
+        }
+    };
+    // Without a lane there is nothing to show yet.
+    (!view.databases.is_empty()).then_some(Change::PutView { view })
+}

@@ -1,0 +1,118 @@
+//! What a database should be: one constructor for every kind that exists.
+
+use std::collections::BTreeSet;
+
+use event::{Lane, Stamp, TenantName, TenantNumber};
+
+use crate::schema::{Retention, VIEW_COLUMNS};
+use event::names::RAW_TABLE;
+
+/// A database that should exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSpec {
+    /// Name.
+    pub name: String,
+    /// Its owner.
+    pub stamp: Stamp,
+    /// A lane's tables, if the lane is here. Tables that are here already stay when this is `None`.
+    pub tables: Option<Retention>,
+    /// View `events`, if people query here.
+    pub view: Option<ViewSpec>,
+}
+
+/// The view that people query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewSpec {
+    /// Whose rows it shows.
+    pub tenant: TenantNumber,
+    /// Databases of the lanes the tenant has had. Those that the view names already stay in it.
+    pub databases: BTreeSet<String>,
+}
+
+impl DatabaseSpec {
+    /// Of a tenant with a lane of its own.
+    pub fn dedicated(tenant: &TenantName, number: TenantNumber, retention_days: u32, stamp: &Stamp) -> Self {
+        Self { tables: Some(Retention::Days(retention_days)), ..Self::pooled(tenant, number, [], stamp) }
+            .with_own_rows()
+    }
+
+    /// Of a tenant whose rows are in `lanes`.
+    pub fn pooled<'a>(
+        tenant: &TenantName,
+        number: TenantNumber,
+        lanes: impl IntoIterator<Item = &'a Lane>,
+        stamp: &Stamp,
+    ) -> Self {
+        let databases = lanes.into_iter().map(Lane::database).collect();
+        Self {
+            name: tenant.database(),
+            stamp: stamp.clone(),
+            tables: None,
+            view: Some(ViewSpec { tenant: number, databases }),
+        }
+    }
+
+    /// Of a pool's shard: tables without a view.
+    pub fn pool(shard: u16, stamp: &Stamp) -> Self {
+        Self {
+            name: Lane::Pooled(shard).database(),
+            stamp: stamp.clone(),
+            tables: Some(Retention::PerRow),
+            view: None,
+        }
+    }
+
+    fn with_own_rows(mut self) -> Self {
+        if let Some(view) = &mut self.view {
+            view.databases.insert(self.name.clone());
+        }
+        self
+    }
+}
+
+impl ViewSpec {
+    /// Its statement, letter for letter as ClickHouse prints it: that is how drift shows.
+    pub fn select(&self) -> String {
+        let columns = VIEW_COLUMNS.join(", ");
+        let parts: Vec<String> = self
+            .databases
+            .iter()
+            .map(|database| {
+                let from = format!("SELECT {columns} FROM {database}.{RAW_TABLE}");
+                if database.starts_with("pool_") {
+                    // Parts of a pool outlive some of their rows.
+                    format!("{from} WHERE (tenant = {}) AND (expires_at > now())", self.tenant)
+                } else {
+                    format!("{from} WHERE tenant = {}", self.tenant)
+                }
+            })
+            .collect();
+        parts.join(" UNION ALL ")
+    }
+
+    /// With the lanes that a view's present statement names: rows stay where they are until retention drops them.
+    pub(crate) fn keeping(&self, own: &str, select: &str) -> Self {
+        let named = select.split(" FROM ").skip(1).filter_map(|rest| rest.split_once('.'));
+        let lanes =
+            named.map(|(database, _)| database).filter(|name| *name == own || name.starts_with("pool_"));
+        let databases = lanes.map(str::to_owned).chain(self.databases.iter().cloned()).collect();
+        Self { tenant: self.tenant, databases }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_moved_keeps_its_earlier_lanes_in_view() {
+        let view = |databases: &[&str]| ViewSpec {
+            tenant: TenantNumber(7),
+            databases: databases.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let (own, pool) = (view(&["tenant_a"]), view(&["pool_3"]));
+        assert_eq!(own.keeping("tenant_a", &pool.select()), view(&["pool_3", "tenant_a"]));
+        assert_eq!(own.keeping("tenant_a", &view(&["tenant_other"]).select()), own, "never another tenant's");
+        assert_eq!(own.select().matches("tenant = 7").count(), 1);
+    }
+}

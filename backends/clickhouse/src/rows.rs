@@ -1,0 +1,169 @@
+//! Rows in ClickHouse's `RowBinary` form, written straight into the block that is sent.
+
+use event::pack::PackedEvent;
+use event::{EventHash, PackId, TenantNumber};
+
+/// Where a row came from: one event of one pack of one stream, and the intent that wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// The lane.
+    pub lane: &'a str,
+    /// When the lane's stream was created, in Unix milliseconds.
+    pub epoch: i64,
+    /// The pack's sequence in the stream.
+    pub seq: u64,
+    /// The event's place in the pack.
+    pub idx: u32,
+    /// The intent.
+    pub intent: u64,
+}
+
+/// A row of `events_raw`.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRow<'a> {
+    /// The event.
+    pub event: &'a PackedEvent<'a>,
+    /// Its pack.
+    pub pack: PackId,
+    /// When a pod received it, in Unix milliseconds.
+    pub received_ms: i64,
+    /// Where it came from.
+    pub origin: Origin<'a>,
+}
+
+/// Columns that [`RawRow::encode`] writes, in its order: all but `expires_at`, which keeps its default.
+pub(crate) const RAW_ORDER: &str = "tenant,event_hash,source,id,feature,user_key,user,time,received,value,latency_ms,data,lane,epoch,seq,idx,intent,pack";
+
+/// Columns that [`RemovedRow::encode`] writes, in its order.
+pub(crate) const REMOVED_ORDER: &str = "tenant,lane,epoch,seq,idx,intent,reason,event_hash,at";
+
+impl RawRow<'_> {
+    /// Bytes of a row without its texts, at most.
+    pub const FIXED_BYTES: usize = 150;
+
+    /// Appends the row.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let event = self.event;
+        out.extend_from_slice(&event.tenant.0.to_le_bytes());
+        out.extend_from_slice(&event.event_hash.0.to_le_bytes());
+        put_text(out, event.source);
+        put_text(out, event.id);
+        put_text(out, event.feature);
+        out.extend_from_slice(&event.user_key.0.to_le_bytes());
+        put_text(out, event.user);
+        out.extend_from_slice(&event.time_ms.to_le_bytes());
+        out.extend_from_slice(&self.received_ms.to_le_bytes());
+        out.extend_from_slice(&event.value.millionths().to_le_bytes());
+        match event.latency_ms {
+            None => out.push(1),
+            Some(ms) => {
+                out.push(0);
+                out.extend_from_slice(&ms.to_le_bytes());
+            }
+        }
+        put_text(out, event.data);
+        put_origin(out, &self.origin);
+        out.extend_from_slice(&self.pack.0.to_le_bytes());
+    }
+}
+
+/// Why an event of a lane is not in `events_raw`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The same event was stored before.
+    Duplicate,
+    /// It cannot be stored and went to the dead letters.
+    Dead,
+}
+
+/// A row of `removed`.
+#[derive(Debug, Clone, Copy)]
+pub struct RemovedRow<'a> {
+    /// Whose event it was.
+    pub tenant: TenantNumber,
+    /// Its identity.
+    pub event_hash: EventHash,
+    /// Why it was removed.
+    pub reason: Reason,
+    /// When a pod received it, in Unix milliseconds.
+    pub received_ms: i64,
+    /// Where it came from.
+    pub origin: Origin<'a>,
+}
+
+impl RemovedRow<'_> {
+    /// Appends the row.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tenant.0.to_le_bytes());
+        put_origin(out, &self.origin);
+        out.push(match self.reason {
+            Reason::Duplicate => 1,
+            Reason::Dead => 2,
+        });
+        out.extend_from_slice(&self.event_hash.0.to_le_bytes());
+        out.extend_from_slice(&self.received_ms.to_le_bytes());
+    }
+}
+
+fn put_origin(out: &mut Vec<u8>, origin: &Origin<'_>) {
+    put_text(out, origin.lane);
+    out.extend_from_slice(&origin.epoch.to_le_bytes());
+    out.extend_from_slice(&origin.seq.to_le_bytes());
+    out.extend_from_slice(&origin.idx.to_le_bytes());
+    out.extend_from_slice(&origin.intent.to_le_bytes());
+}
+
+/// Length as LEB128, then the bytes.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let mut length = text.len();
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{RAW_COLUMNS, REMOVED_COLUMNS};
+    use event::decimal::Decimal;
+
+    #[test]
+    fn every_column_without_a_default_is_written() {
+        let names: Vec<&str> =
+            RAW_COLUMNS.iter().filter(|column| !column.rest.starts_with("DEFAULT")).map(|c| c.name).collect();
+        assert_eq!(names.join(","), RAW_ORDER);
+        assert_eq!(REMOVED_COLUMNS.map(|column| column.name).join(","), REMOVED_ORDER);
+    }
+
+    #[test]
+    fn rows_are_written_byte_for_byte() {
+        let event = PackedEvent {
+            tenant: TenantNumber(1),
+            event_hash: EventHash(2),
+            user_key: event::UserKey(3),
+            time_ms: 4,
+            value: Decimal::from_millionths(-1),
+            latency_ms: None,
+            charges: vec![],
+            source: "",
+            id: "i",
+            feature: "f",
+            user: "u",
+            data: &"x".repeat(300),
+        };
+        let origin = Origin { lane: "l", epoch: 5, seq: 6, idx: 7, intent: 8 };
+        let row = RawRow { event: &event, pack: PackId(9), received_ms: 10, origin };
+        let mut out = Vec::new();
+        row.encode(&mut out);
+        // 300 = 0b10_0101100: 0xAC 0x02.
+        assert_eq!(out[out.len() - 50 - 300 - 2..][..2], [0xAC, 0x02]);
+        assert!(out.len() <= RawRow::FIXED_BYTES + 300 + 3);
+        let without_latency = out.len();
+        out.clear();
+        RawRow { event: &PackedEvent { latency_ms: Some(0), ..event }, ..row }.encode(&mut out);
+        assert_eq!(out.len(), without_latency + 4);
+    }
+}
