@@ -143,15 +143,15 @@ impl Query {
 
     /// A setting of this query.
     #[must_use]
-    pub fn setting(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.settings.push((name, value.to_string()));
+    pub fn setting(mut self, name: &'static str, value: &str) -> Self {
+        self.settings.push((name, value.to_owned()));
         self
     }
 
     /// Forbids everything but reading: whatever the statement says, it changes nothing.
     #[must_use]
     pub fn read_only(self) -> Self {
-        self.setting("readonly", 1)
+        self.setting("readonly", "1")
     }
 
     /// How long the query may run (10 s otherwise); beyond it is `Overloaded`.
@@ -247,9 +247,9 @@ impl Query {
     }
 
     fn json(self) -> Self {
-        self.setting("output_format_json_quote_64bit_integers", 0)
-            .setting("output_format_json_quote_decimals", 0)
-            .setting("output_format_json_quote_64bit_floats", 0)
+        self.setting("output_format_json_quote_64bit_integers", "0")
+            .setting("output_format_json_quote_decimals", "0")
+            .setting("output_format_json_quote_64bit_floats", "0")
     }
 
     fn format(mut self, format: &str) -> Self {

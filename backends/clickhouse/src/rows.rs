@@ -159,11 +159,11 @@ mod tests {
         let mut out = Vec::new();
         row.encode(&mut out);
         // 300 = 0b10_0101100: 0xAC 0x02.
-        assert_eq!(out[out.len() - 50 - 300 - 2..][..2], [0xAC, 0x02]);
+        assert_eq!(out[out.len() - 46 - 300 - 2..][..2], [0xAC, 0x02]);
         assert!(out.len() <= RawRow::FIXED_BYTES + 300 + 3);
         let without_latency = out.len();
         out.clear();
-        RawRow { event: &PackedEvent { latency_ms: Some(0), ..event }, ..row }.encode(&mut out);
+        RawRow { event: &PackedEvent { latency_ms: Some(0), ..event.clone() }, ..row }.encode(&mut out);
         assert_eq!(out.len(), without_latency + 4);
     }
 }
