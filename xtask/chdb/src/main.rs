@@ -40,7 +40,8 @@ fn run(library: &OsString, args: impl Iterator<Item = OsString>) -> Result<(), S
     pointers.push(std::ptr::null_mut());
 
     // SAFETY: loading runs the library's constructors; it is the pinned, integrity-checked package that this program exists for.
-    let engine = unsafe { libloading::Library::new(library) }.map_err(|e| format!("{} does not load: {e}", library.display()))?;
+    let engine = unsafe { libloading::Library::new(library) }
+        .map_err(|e| format!("{} does not load: {e}", library.display()))?;
     // SAFETY: the library's header declares `struct local_result_v2 * query_stable_v2(int argc, char ** argv)`.
     let main = unsafe { engine.get::<Main>(b"query_stable_v2\0") }
         .map_err(|e| format!("{} is no libchdb: {e}", library.display()))?;
@@ -48,5 +49,9 @@ fn run(library: &OsString, args: impl Iterator<Item = OsString>) -> Result<(), S
     let result = unsafe { main(argc, pointers.as_mut_ptr()) };
     // The process ends here: unloading an engine whose threads may still run would only crash it on the way out.
     std::mem::forget(engine);
-    if result.is_null() { Err("the engine ended without a result; see the lines above".into()) } else { Ok(()) }
+    if result.is_null() {
+        Err("the engine ended without a result; see the lines above".into())
+    } else {
+        Ok(())
+    }
 }

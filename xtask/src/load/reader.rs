@@ -1,0 +1,127 @@
+//! Reads what the dashboard shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::http::Http;
+use crate::{Cancel, Error, Result};
+
+/// Longest wait for one answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a console that does not answer is asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Features a page.
+const PAGE: u32 = 1_000;
+
+/// Event times, half-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// First moment.
+    pub from: Timestamp,
+    /// First moment after it.
+    pub to: Timestamp,
+}
+
+/// A tenant's usage, or that of one feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Stored events.
+    pub events: u64,
+    /// Distinct users of them.
+    pub users: u64,
+}
+
+/// The dashboard API.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    http: Http,
+    base: String,
+    cancel: Cancel,
+}
+
+impl Reader {
+    /// Of the console at this base URL.
+    pub fn new(console: &str, cancel: &Cancel) -> Self {
+        let base = format!("{console}/v1/dashboard");
+        Self { http: Http::new(ANSWER_WITHIN), base, cancel: cancel.clone() }
+    }
+
+    /// Events and users of a key's tenant.
+    ///
+    /// # Errors
+    /// What the console answered at last, after a minute of attempts.
+    pub fn summary(&self, key: &str, range: Range) -> Result<Usage> {
+        let answer = self.get(&self.url("summary", range), key)?;
+        usage(&answer).ok_or_else(|| unread("summary", &answer))
+    }
+
+    /// Events and users by feature.
+    ///
+    /// # Errors
+    /// As [`Reader::summary`].
+    pub fn features(&self, key: &str, range: Range) -> Result<BTreeMap<String, Usage>> {
+        let mut features = BTreeMap::new();
+        let first = format!("{}&limit={PAGE}", self.url("usage/by-feature", range));
+        let mut url = first.clone();
+        loop {
+            let answer = self.get(&url, key)?;
+            for feature in answer["data"].as_array().into_iter().flatten() {
+                let name = feature["feature"].as_str().unwrap_or_default();
+                features
+                    .insert(name.to_owned(), usage(feature).ok_or_else(|| unread("by-feature", feature))?);
+            }
+            match answer["page"]["nextCursor"].as_str() {
+                Some(cursor) => url = format!("{first}&cursor={cursor}"),
+                None => return Ok(features),
+            }
+        }
+    }
+
+    /// Events of all days of the trend.
+    ///
+    /// # Errors
+    /// As [`Reader::summary`].
+    pub fn trend(&self, key: &str, range: Range) -> Result<u64> {
+        let answer = self.get(&format!("{}&interval=day", self.url("usage/trends", range)), key)?;
+        let days = answer["data"].as_array().ok_or_else(|| unread("trends", &answer))?;
+        Ok(days.iter().filter_map(|day| day["events"].as_u64()).sum())
+    }
+
+    fn url(&self, route: &str, range: Range) -> String {
+        format!("{}/{route}?from={}&to={}", self.base, range.from, range.to)
+    }
+
+    /// Asks until there is an answer: the console may just be starting.
+    fn get(&self, url: &str, key: &str) -> Result<Value> {
+        let bearer = format!("Bearer {key}");
+        let mut failure = Error::Interrupted;
+        let answer = self.cancel.until(PATIENCE, ASK_EVERY, || {
+            match self.http.get(url, &[("authorization", &bearer)]) {
+                Ok(answer) if answer.ok() => Ok(Some(answer.json())),
+                Ok(answer) if answer.status < 500 => answer.accepted(&format!("GET {url}")).map(|_| None),
+                failed => {
+                    failure = failed
+                        .and_then(|answer| answer.accepted(&format!("GET {url}")))
+                        .err()
+                        .unwrap_or(Error::Interrupted);
+                    Ok(None)
+                }
+            }
+        })?;
+        answer.ok_or(failure)
+    }
+}
+
+fn usage(value: &Value) -> Option<Usage> {
+    Some(Usage { events: value["events"].as_u64()?, users: value["activeUsers"].as_u64()? })
+}
+
+fn unread(what: &str, answer: &Value) -> Error {
+    let detail = answer.to_string().chars().take(200).collect();
+    Error::Format { what: format!("the console's {what}"), detail }
+}

@@ -1,0 +1,185 @@
+//! ClickHouse with a user for each process, in one of its two shapes: the program, or the library run by `chdb`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::site::{Part, Ready, Site, args};
+use crate::random::sha256_hex;
+use crate::tools::ClickHouse;
+use crate::{Result, platform::secrets};
+
+/// What `clickhouse-local` runs so that it serves like a server until it is stopped.
+const SERVE: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT sleepEachRow(1) FROM system.numbers \
+SETTINGS function_sleep_max_microseconds_per_block=0, max_block_size=1 FORMAT Null";
+
+/// What the operator may do with databases of tenants and pools. It reads no event, but counts them, and its DEFINER views read
+/// for those who query them.
+const SHAPE: &str =
+    "CREATE DATABASE, DROP DATABASE, CREATE TABLE, DROP TABLE, CREATE VIEW, DROP VIEW, ALTER, SHOW, SELECT";
+/// Table engines that the operator may use.
+const ENGINES: [&str; 4] = ["MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree"];
+
+/// A user of the server.
+struct User {
+    name: &'static str,
+    profile: &'static str,
+    /// `None`: everything.
+    grants: Option<Vec<String>>,
+}
+
+fn users() -> [User; 4] {
+    let shape = ["tenant_*.*", "pool_*.*"].map(|databases| format!("GRANT {SHAPE} ON {databases}"));
+    let engines = ENGINES.map(|engine| format!("GRANT TABLE ENGINE ON {engine}"));
+    let system = "GRANT SELECT ON system.*".to_owned();
+    let store = ["tenant_*.*", "pool_*.*"].map(|databases| format!("GRANT SELECT, INSERT ON {databases}"));
+    [
+        User {
+            name: "operator",
+            profile: "default",
+            grants: Some([&shape[..], &engines, &[system]].concat()),
+        },
+        User { name: "sink", profile: "default", grants: Some(store.to_vec()) },
+        User { name: "console", profile: "reader", grants: Some(vec!["GRANT SELECT ON tenant_*.*".into()]) },
+        User { name: "tool", profile: "default", grants: None },
+    ]
+}
+
+/// The part.
+pub(super) fn part(site: &Site) -> Result<Part> {
+    let (http, native) = (site.ports.get("clickhouse")?, site.ports.get("clickhouse-native")?);
+    let folder = site.folder("clickhouse")?;
+    let mut passwords = Vec::new();
+    for user in users() {
+        let password = site.password(&password_name(user.name))?;
+        passwords.push((user, sha256_hex(password.as_bytes())));
+    }
+    let local = matches!(site.tools.clickhouse, ClickHouse::Library(_));
+    let config = folder.join("config.xml");
+    secrets::write(&config, &render_config(&folder, http, native))?;
+    secrets::write(&folder.join("users.xml"), &render_users(&passwords, local))?;
+    let config = format!("--config-file={}", config.display());
+    let (program, arguments) = match &site.tools.clickhouse {
+        ClickHouse::Program(program) => (program, [args(["server"]), vec![config]].concat()),
+        ClickHouse::Library(library) => {
+            let serve = args(["--log-level=warning", "--query", SERVE]);
+            (&site.chdb, [vec![library.display().to_string(), config], serve].concat())
+        }
+    };
+    Ok(Part {
+        launch: site.launch("clickhouse", program, arguments, vec![])?,
+        ports: vec![http, native],
+        ready: Ready::Http(format!("http://127.0.0.1:{http}/ping")),
+        within: Duration::from_secs(120),
+        grace: Duration::from_secs(30),
+        why: "loads its tables",
+    })
+}
+
+/// Name among the secrets of a user's password.
+pub(super) fn password_name(user: &str) -> String {
+    format!("clickhouse-{user}")
+}
+
+fn render_config(folder: &Path, http: u16, native: u16) -> String {
+    let folder = folder.display();
+    format!(
+        r"<clickhouse>
+  <path>{folder}/data/</path>
+  <tmp_path>{folder}/tmp/</tmp_path>
+  <users_config>users.xml</users_config>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{http}</http_port>
+  <tcp_port>{native}</tcp_port>
+  <logger><level>warning</level><console>1</console></logger>
+  <!-- A developer's machine runs everything else too. -->
+  <max_server_memory_usage>4000000000</max_server_memory_usage>
+  <mark_cache_size>268435456</mark_cache_size>
+  <uncompressed_cache_size>0</uncompressed_cache_size>
+  <background_pool_size>4</background_pool_size>
+</clickhouse>
+"
+    )
+}
+
+/// Users with the SHA-256 of their passwords. The library's own session is user `default` without a password: all it may do is
+/// open the ports.
+fn render_users(users: &[(User, String)], local: bool) -> String {
+    let mut text = String::from(
+        "<clickhouse>\n  <profiles>
+    <default>
+      <async_insert>0</async_insert>
+      <receive_timeout>30</receive_timeout>
+      <send_timeout>30</send_timeout>
+      <max_memory_usage>2000000000</max_memory_usage>
+    </default>
+    <reader>
+      <readonly>2</readonly>
+      <max_memory_usage>1000000000</max_memory_usage>
+    </reader>
+  </profiles>
+  <quotas><default/></quotas>
+  <users>\n",
+    );
+    if local {
+        let grants = ["GRANT SYSTEM LISTEN ON *.*".to_owned(), "GRANT SELECT ON system.numbers".to_owned()];
+        text.push_str(&render_user("default", "<password></password>", "default", Some(&grants)));
+    }
+    for (user, sha256) in users {
+        let password = format!("<password_sha256_hex>{sha256}</password_sha256_hex>");
+        text.push_str(&render_user(user.name, &password, user.profile, user.grants.as_deref()));
+    }
+    text.push_str("  </users>\n</clickhouse>\n");
+    text
+}
+
+fn render_user(name: &str, password: &str, profile: &str, grants: Option<&[String]>) -> String {
+    let grants = grants.map_or(String::new(), |grants| {
+        let queries: String =
+            grants.iter().map(|grant| format!("        <query>{grant}</query>\n")).collect();
+        format!("      <grants>\n{queries}      </grants>\n")
+    });
+    format!(
+        "    <{name}>
+      {password}
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>{profile}</profile>
+      <quota>default</quota>\n{grants}    </{name}>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(local: bool) -> String {
+        render_users(&users().map(|user| (user, "ab".to_owned())), local)
+    }
+
+    fn entry<'a>(text: &'a str, user: &str) -> &'a str {
+        let (_, rest) = text.split_once(&format!("\n    <{user}>\n")).unwrap();
+        rest.split_once(&format!("</{user}>")).unwrap().0
+    }
+
+    #[test]
+    fn each_user_may_do_the_least() {
+        let text = &rendered(true).replace("  <profiles>\n    <default>\n", "")[..];
+        assert_eq!(entry(text, "console").matches("<query>").count(), 1);
+        assert!(entry(text, "console").contains("GRANT SELECT ON tenant_*.*"));
+        assert!(entry(text, "sink").contains("GRANT SELECT, INSERT ON pool_*.*"));
+        assert!(!entry(text, "sink").contains("CREATE") && !entry(text, "operator").contains("INSERT"));
+        assert!(!entry(text, "tool").contains("<grants>"));
+        assert!(!entry(text, "default").contains("tenant_"));
+    }
+
+    #[test]
+    fn a_server_has_no_user_without_a_password() {
+        assert!(rendered(true).contains("<password></password>"));
+        assert!(!rendered(false).contains("<password></password>"));
+    }
+
+    #[test]
+    fn inserts_are_never_asynchronous() {
+        assert!(rendered(false).contains("<async_insert>0</async_insert>"));
+        assert!(render_config(Path::new("/d"), 1, 2).contains("<listen_host>127.0.0.1</listen_host>"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What the cluster must hold before our processes start: resource types, namespace, service accounts, roles, and a token a
+//! process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::apiserver::{kubectl, write_kubeconfig};
+use super::site::Site;
+use crate::{Error, Result};
+
+/// The namespace of our own processes.
+pub(super) const NAMESPACE: &str = "meterplane-system";
+/// Tokens are renewed at every start, so this is how long one `up` may last.
+const TOKENS_LAST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Who talks to the apiserver.
+const WITH_API: [&str; 2] = ["operator", "console"];
+/// Who logs in to Vault.
+pub(super) const WITH_VAULT: [&str; 3] = ["operator", "ingest", "console"];
+
+/// Applies resource types and manifests, then issues the tokens.
+pub(super) fn prepare(site: &Site) -> Result<()> {
+    let task = site.progress.task("cluster", "applies resource types, namespace, accounts and roles");
+    let kubectl = kubectl(site);
+    let types = yaml_files(&site.paths.root.join("crds/yaml"))?;
+    let manifests = manifests(site)?;
+    kubectl.apply(&[types.clone(), manifests].concat())?;
+    if !types.is_empty() {
+        task.note("waits until the apiserver serves the resource types");
+        let files: Vec<String> = types.iter().map(|file| format!("--filename={}", file.display())).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        kubectl.wait("condition=Established", &files, Duration::from_secs(60))?;
+    }
+    task.note("issues service account tokens");
+    std::thread::scope(|scope| {
+        let mut jobs = Vec::new();
+        for account in WITH_API {
+            jobs.push(scope.spawn(move || issue(site, account, None)));
+        }
+        for account in WITH_VAULT {
+            jobs.push(scope.spawn(move || issue(site, account, Some("vault"))));
+        }
+        jobs.into_iter().try_for_each(|job| job.join().unwrap_or(Err(Error::Interrupted)))
+    })?;
+    for account in WITH_API {
+        write_kubeconfig(site, account, &api_token(account), kubeconfig_of(site, account))?;
+    }
+    task.done("resource types, roles and tokens are in place");
+    Ok(())
+}
+
+/// Name among the secrets of a process's token for the apiserver.
+fn api_token(account: &str) -> String {
+    format!("kube-{account}.token")
+}
+
+/// Name among the secrets of a process's token for Vault.
+pub(super) fn vault_token(account: &str) -> String {
+    format!("vault-{account}.jwt")
+}
+
+/// The kubeconfig with a process's own rights.
+pub(super) fn kubeconfig_of(site: &Site, account: &str) -> PathBuf {
+    site.dir.join(format!("kubeconfig-{account}"))
+}
+
+fn issue(site: &Site, account: &str, audience: Option<&str>) -> Result<()> {
+    let token = kubectl(site).token(NAMESPACE, account, audience, TOKENS_LAST)?;
+    let name = if audience.is_some() { vault_token(account) } else { api_token(account) };
+    site.secrets.put(&name, &token)
+}
+
+/// The manifests of the chart, those first that the others live in.
+fn manifests(site: &Site) -> Result<Vec<PathBuf>> {
+    let mut files = yaml_files(&site.paths.root.join("charts/meterplane/manifests"))?;
+    let rank = |file: &PathBuf| match file.file_name().and_then(|name| name.to_str()) {
+        Some("namespace.yaml") => 0,
+        Some("serviceaccounts.yaml") => 1,
+        _ => 2,
+    };
+    files.sort_by_key(|file| (rank(file), file.clone()));
+    Ok(files)
+}
+
+/// The `*.yaml` files of a folder by name; none when there is no such folder.
+pub(crate) fn yaml_files(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(Error::io(format!("cannot read {}", folder.display()))(error)),
+    };
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    Ok(files)
+}

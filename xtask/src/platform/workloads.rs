@@ -1,0 +1,100 @@
+//! Our own processes, each with the identity and the configuration it has in a cluster.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use super::cluster::{NAMESPACE, kubeconfig_of, vault_token};
+use super::site::{Part, Ready, Site};
+use super::{clickhouse, nats, vault_setup};
+use crate::Result;
+
+/// Everything that `up` runs of ours, in the order of their start.
+pub const ALL: [&str; 5] = ["operator", "ingest-1", "ingest-2", "sink", "console"];
+
+/// The deployable that a workload is a replica of: its program, its service account, its users.
+pub(super) fn component(workload: &str) -> &str {
+    workload.split('-').next().unwrap_or(workload)
+}
+
+/// The part of one workload whose program lies in `bins`.
+pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, String)]) -> Result<Part> {
+    let component = component(workload);
+    let admin_port = format!("{workload}-admin");
+    let mut env = Env::default();
+    env.set("MP_LOG", "info");
+    env.set("MP_ADMIN_LISTEN", format!("127.0.0.1:{}", site.ports.get(&admin_port)?));
+    env.set("MP_NATS_URL", format!("nats://127.0.0.1:{}", site.ports.get("nats")?));
+    env.set("MP_NATS_USER", component);
+    env.set("MP_NATS_PASSWORD_FILE", site.secrets.path(&nats::password_name(component)));
+    if component != "ingest" {
+        env.set("MP_CLICKHOUSE_URL", site.url("clickhouse")?);
+        env.set("MP_CLICKHOUSE_USER", component);
+        env.set("MP_CLICKHOUSE_PASSWORD_FILE", site.secrets.path(&clickhouse::password_name(component)));
+    }
+    if component != "sink" {
+        env.set("MP_VAULT_ADDR", site.url("vault")?);
+        env.set("MP_VAULT_ROLE", component);
+        env.set("MP_VAULT_JWT_FILE", site.secrets.path(&vault_token(component)));
+    }
+    if matches!(component, "operator" | "console") {
+        env.set("KUBECONFIG", kubeconfig_of(site, component));
+    }
+    if component == "operator" {
+        env.set("MP_NAMESPACE", NAMESPACE);
+        env.set("MP_INSTALLATION", &site.installation);
+        env.set("MP_ENDPOINT", site.url("ingest-1")?);
+    }
+    let mut ports = vec![site.ports.get(&admin_port)?];
+    if matches!(component, "ingest" | "console") {
+        let port = site.ports.get(workload)?;
+        env.set("MP_LISTEN", format!("127.0.0.1:{port}"));
+        env.set("MP_TRUST_FILE", site.secrets.path(vault_setup::TRUST));
+        ports.push(port);
+    }
+    for (name, value) in extra {
+        env.set(name, value);
+    }
+    Ok(Part {
+        launch: site.launch(workload, &bins.join(component), vec![], env.0)?,
+        ports,
+        ready: Ready::Http(format!("{}/readyz", site.url(&admin_port)?)),
+        within: Duration::from_secs(60),
+        grace: Duration::from_secs(20),
+        why: match component {
+            "operator" => "connects, then creates buckets and streams that the others need",
+            "ingest" => "connects and reads the policy of every tenant",
+            "sink" => "connects and recovers its open intents",
+            _ => "connects to its stores",
+        },
+    })
+}
+
+/// An environment in the making.
+#[derive(Default)]
+struct Env(Vec<(String, OsString)>);
+
+impl Env {
+    fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_owned(), value.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_share_their_components_identity() {
+        assert_eq!(ALL.map(component), ["operator", "ingest", "ingest", "sink", "console"]);
+    }
+
+    #[test]
+    fn a_later_value_replaces_an_earlier_one() {
+        let mut env = Env::default();
+        env.set("MP_LOG", "info");
+        env.set("MP_LOG", "debug");
+        assert_eq!(env.0, [("MP_LOG".to_owned(), OsString::from("debug"))]);
+    }
+}
