@@ -23,6 +23,11 @@ impl Day {
         self.0 as i64 * DAY_MS
     }
 
+    /// The next day; `None` after 2299.
+    pub fn next(self) -> Option<Self> {
+        Self::of(self.end_ms())
+    }
+
     /// The first moment of the next day, in Unix milliseconds.
     pub const fn end_ms(self) -> i64 {
         (self.0 as i64 + 1) * DAY_MS

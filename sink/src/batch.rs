@@ -1,0 +1,226 @@
+//! Messages of a lane, decoded: what one intent covers.
+
+use clickhouse::Day;
+use event::pack::{Pack, PackError, PackedEvent};
+use event::{EventHash, PackId, TenantNumber};
+use jetstream::LaneMessage;
+
+/// The subject's ending that tells a pack from a fence.
+const PACKS: &str = ".packs";
+
+/// An event's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Whose.
+    pub tenant: TenantNumber,
+    /// Which.
+    pub hash: EventHash,
+}
+
+/// An event and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Counted over the whole intent.
+    pub ordinal: u32,
+    /// The pack's sequence.
+    pub seq: u64,
+    /// The event's place in the pack.
+    pub idx: u32,
+    /// The pack's identity.
+    pub pack: PackId,
+    /// When a pod received it, in Unix milliseconds.
+    pub received_ms: i64,
+    /// The event's day.
+    pub day: Day,
+    /// The event.
+    pub event: &'a PackedEvent<'a>,
+}
+
+impl Place<'_> {
+    /// The event's identity.
+    pub fn id(&self) -> Id {
+        Id { tenant: self.event.tenant, hash: self.event.event_hash }
+    }
+}
+
+/// A message of the lane: a pack, or a fence without events.
+#[derive(Debug)]
+struct Part<'a> {
+    seq: u64,
+    pack: Option<Pack<'a>>,
+    days: Vec<Day>,
+}
+
+/// Consecutive messages, decoded.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    parts: Vec<Part<'a>>,
+    first_ordinal: u32,
+}
+
+/// Why a message cannot be sunk. The lane stops there: skipping it would lose acknowledged events.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// Not a pack that this build reads.
+    #[error("message {seq}: {error}")]
+    Pack {
+        /// Its sequence.
+        seq: u64,
+        /// What is wrong with it.
+        error: PackError,
+    },
+    /// An event time that no table can hold.
+    #[error("message {seq}: event {idx} has a time outside of 1900 to 2299")]
+    Time {
+        /// Its sequence.
+        seq: u64,
+        /// The event's place in the pack.
+        idx: usize,
+    },
+}
+
+/// Bounds of an intent.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Events.
+    pub events: usize,
+    /// Event days, each of which is an insert.
+    pub days: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Decodes as many `messages` from the first on as fit into `limits`; the first always does, however large.
+    ///
+    /// # Errors
+    /// [`Undecodable`] when the first message is; one further behind only ends the batch before it.
+    pub fn cut(messages: &'a [LaneMessage], limits: Limits) -> Result<Self, Undecodable> {
+        let mut batch = Self::default();
+        let (mut events, mut days) = (0, Vec::new());
+        for message in messages {
+            let part = match Part::decode(message) {
+                Ok(part) => part,
+                Err(error) if batch.parts.is_empty() => return Err(error),
+                Err(_) => break,
+            };
+            events += part.events().len();
+            days.extend_from_slice(&part.days);
+            days.sort_unstable();
+            days.dedup();
+            if !batch.parts.is_empty() && (events > limits.events || days.len() > limits.days) {
+                break;
+            }
+            batch.parts.push(part);
+        }
+        Ok(batch)
+    }
+
+    /// Decodes all of `messages`; their first event has ordinal `first_ordinal`.
+    ///
+    /// # Errors
+    /// See [`Undecodable`].
+    pub fn whole(messages: &'a [LaneMessage], first_ordinal: u32) -> Result<Self, Undecodable> {
+        let parts = messages.iter().map(Part::decode).collect::<Result<_, _>>()?;
+        Ok(Self { parts, first_ordinal })
+    }
+
+    /// Messages in it.
+    pub fn messages(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Events in it.
+    pub fn len(&self) -> u32 {
+        self.parts.iter().map(|part| part.events().len() as u32).sum()
+    }
+
+    /// First and last sequence; `None` when there is no message.
+    pub fn range(&self) -> Option<(u64, u64)> {
+        Some((self.parts.first()?.seq, self.parts.last()?.seq))
+    }
+
+    /// Earliest receipt of its packs, in Unix milliseconds.
+    pub fn received_ms(&self) -> Option<i64> {
+        self.parts.iter().filter_map(|part| part.pack.as_ref()).map(|pack| pack.received_ms).min()
+    }
+
+    /// Every event in order.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let events = self.parts.iter().flat_map(|part| {
+            part.pack.iter().flat_map(move |pack| {
+                (0u32..).zip(&pack.events).map(move |(idx, event)| (part.seq, idx, pack, event))
+            })
+        });
+        (self.first_ordinal..).zip(events).filter_map(|(ordinal, (seq, idx, pack, event))| {
+            // Days were checked when the pack was decoded.
+            let day = Day::of(event.time_ms)?;
+            Some(Place { ordinal, seq, idx, pack: pack.id, received_ms: pack.received_ms, day, event })
+        })
+    }
+}
+
+impl<'a> Part<'a> {
+    fn decode(message: &'a LaneMessage) -> Result<Self, Undecodable> {
+        let seq = message.seq;
+        if !message.subject.ends_with(PACKS) {
+            return Ok(Self { seq, pack: None, days: Vec::new() });
+        }
+        let pack = Pack::decode(&message.payload).map_err(|error| Undecodable::Pack { seq, error })?;
+        let mut days = Vec::new();
+        for (idx, event) in pack.events.iter().enumerate() {
+            let day = Day::of(event.time_ms).ok_or(Undecodable::Time { seq, idx })?;
+            if !days.contains(&day) {
+                days.push(day);
+            }
+        }
+        Ok(Self { seq, pack: Some(pack), days })
+    }
+
+    fn events(&self) -> &[PackedEvent<'a>] {
+        self.pack.as_ref().map_or(&[], |pack| &pack.events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{DAY, message, pack};
+
+    const LIMITS: Limits = Limits { events: 5, days: 2 };
+
+    fn cut(messages: &[LaneMessage]) -> usize {
+        Batch::cut(messages, LIMITS).unwrap().messages()
+    }
+
+    #[test]
+    fn a_batch_ends_where_it_would_be_too_large() {
+        let day = |seq, days: &[i64]| message(seq, &pack(days.iter().map(|d| (*d as u128, d * DAY))));
+        assert_eq!(cut(&[]), 0);
+        assert_eq!(cut(&[day(1, &[0, 0]), day(2, &[1, 1]), day(3, &[0])]), 3);
+        assert_eq!(cut(&[day(1, &[0, 0, 0]), day(2, &[0, 0, 0])]), 1, "too many events");
+        assert_eq!(cut(&[day(1, &[0, 1]), day(2, &[2]), day(3, &[0])]), 1, "too many days");
+        assert_eq!(cut(&[day(1, &[0, 1, 2, 3, 4, 5, 6]), day(2, &[0])]), 1, "one pack is never split");
+    }
+
+    #[test]
+    fn fences_count_as_messages_without_events() {
+        let mut fence = message(2, b"");
+        fence.subject = "usage.acme.fence.x.0".to_owned();
+        let messages = [message(1, &pack([(1, 0)])), fence, message(3, &pack([(2, 0), (3, 0)]))];
+        let batch = Batch::cut(&messages, LIMITS).unwrap();
+        assert_eq!((batch.range(), batch.len()), (Some((1, 3)), 3));
+        let places: Vec<_> = batch.places().map(|p| (p.ordinal, p.seq, p.idx)).collect();
+        assert_eq!(places, [(0, 1, 0), (1, 3, 0), (2, 3, 1)]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_stops_the_lane_where_it_stands() {
+        let mut newer = pack([(1, 0)]);
+        newer[4] = 9;
+        let messages = [message(1, &pack([(1, 0)])), message(2, &newer), message(3, &pack([(3, 0)]))];
+        assert_eq!(cut(&messages), 1, "what is before it is sunk");
+        let error = Batch::cut(&messages[1..], LIMITS).unwrap_err();
+        assert_eq!(error, Undecodable::Pack { seq: 2, error: PackError::UnknownVersion(9) });
+        let far = [message(4, &pack([(1, i64::MAX)]))];
+        assert_eq!(Batch::cut(&far, LIMITS).unwrap_err(), Undecodable::Time { seq: 4, idx: 0 });
+    }
+}

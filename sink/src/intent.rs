@@ -1,0 +1,193 @@
+//! The record that makes a sink exactly-once: what is about to be inserted, written down before it is.
+//!
+//! One key a lane in bucket `intents`. It is the lane's position (everything up to `hi` is dealt with once it is closed),
+//! its owner, and the only thing a replay reads: which events were removed, and how many rows each partition gets.
+//!
+//! ```text
+//! first ── claim ──> Closed ── open(lo, hi) ──> Open ── (inserts) ── open(hi + 1, ..) or close ──> …
+//! ```
+//! Transitions are pure; writing them is a compare-and-set, so of two owners one learns that it is none.
+
+use event::Incarnation;
+use serde::{Deserialize, Serialize};
+
+use crate::removed::Removed;
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// How far an intent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its rows may be in the tables, or not.
+    Open,
+    /// Its rows are in the tables.
+    Closed,
+}
+
+/// Rows of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionRows {
+    /// Event day, `YYYYMMDD`.
+    pub partition: u32,
+    /// How many.
+    pub rows: u32,
+}
+
+/// What stands in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// See [`VERSION`].
+    pub version: u8,
+    /// The sink that holds the lane.
+    pub owner: Incarnation,
+    /// When the lane's stream was created, in Unix milliseconds: sequences mean nothing beside another one.
+    pub epoch: i64,
+    /// Counts intents; never goes back, not even in a new epoch.
+    pub intent: u64,
+    /// First sequence.
+    pub lo: u64,
+    /// Last sequence; `lo - 1` before the first intent.
+    pub hi: u64,
+    /// How far it is.
+    pub state: State,
+    /// Events of `lo..=hi`, removed ones included.
+    pub events: u32,
+    /// Which of them are duplicates, counted over the whole range.
+    pub removed: Removed,
+    /// What goes into `events_raw`, in ascending order.
+    pub blocks: Vec<PartitionRows>,
+}
+
+/// Why a stored value is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a build that this one does not understand: upgrade this process.
+    #[error("intent version {0} is not supported (this build reads version {VERSION})")]
+    UnknownVersion(u8),
+    /// Not a record.
+    #[error("the intent is unreadable: {0}")]
+    Unreadable(String),
+}
+
+impl Record {
+    /// Before the first intent of a lane: the next sequence is 1.
+    pub fn first(owner: Incarnation, epoch: i64) -> Self {
+        Self {
+            version: VERSION,
+            owner,
+            epoch,
+            intent: 0,
+            lo: 1,
+            hi: 0,
+            state: State::Closed,
+            events: 0,
+            removed: Removed::default(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// The same under another owner.
+    pub fn claimed(&self, owner: Incarnation) -> Self {
+        Self { owner, ..self.clone() }
+    }
+
+    /// Before the first intent of the lane's new stream.
+    pub fn in_epoch(&self, epoch: i64) -> Self {
+        Self { intent: self.intent, ..Self::first(self.owner, epoch) }
+    }
+
+    /// The next intent. The one before is closed by it.
+    pub fn open(&self, lo: u64, hi: u64, removed: Removed, blocks: Vec<PartitionRows>) -> Self {
+        let rows: u32 = blocks.iter().map(|block| block.rows).sum();
+        Self {
+            intent: self.intent + 1,
+            lo,
+            hi,
+            state: State::Open,
+            events: rows + removed.len(),
+            removed,
+            blocks,
+            ..self.clone()
+        }
+    }
+
+    /// The same, known to be in the tables. What a replay would need is dropped.
+    pub fn closed(&self) -> Self {
+        Self { state: State::Closed, removed: Removed::default(), blocks: Vec::new(), ..self.clone() }
+    }
+
+    /// The sequence that comes next.
+    pub fn next_seq(&self) -> u64 {
+        self.hi + 1
+    }
+
+    /// Rows that go into `events_raw`.
+    pub fn rows(&self) -> u64 {
+        self.blocks.iter().map(|block| u64::from(block.rows)).sum()
+    }
+
+    /// Token of a block: the table remembers it, so the block goes in once.
+    pub fn token(&self, lane: &str, part: &str) -> String {
+        format!("{lane}:{}:{}-{}:{part}", self.epoch, self.lo, self.hi)
+    }
+
+    /// As stored.
+    ///
+    /// # Errors
+    /// Never for a record that this type can hold.
+    pub fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        serde_json::to_vec(self).map_err(|error| RecordError::Unreadable(error.to_string()))
+    }
+
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u8,
+        }
+        let unreadable = |error: serde_json::Error| RecordError::Unreadable(error.to_string());
+        let head: Head = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if head.version != VERSION {
+            return Err(RecordError::UnknownVersion(head.version));
+        }
+        serde_json::from_slice(bytes).map_err(unreadable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_goes_from_intent_to_intent() {
+        let first = Record::first(Incarnation(1), 7);
+        assert_eq!(first.next_seq(), 1);
+        let blocks = vec![PartitionRows { partition: 20261120, rows: 2 }];
+        let open = first.open(1, 3, [4, 1].into_iter().collect(), blocks);
+        assert_eq!((open.intent, open.events, open.rows(), open.next_seq()), (1, 4, 2, 4));
+        assert_eq!(open.token("acme", "20261120"), "acme:7:1-3:20261120");
+        let taken = open.claimed(Incarnation(2));
+        assert_eq!((taken.owner, taken.state, &taken.removed), (Incarnation(2), State::Open, &open.removed));
+        let closed = taken.closed();
+        assert_eq!((closed.state, closed.hi, closed.events), (State::Closed, 3, 4));
+        let anew = closed.in_epoch(8);
+        assert_eq!(
+            (anew.next_seq(), anew.intent, anew.epoch),
+            (1, 1, 8),
+            "the intent number never goes back"
+        );
+    }
+
+    #[test]
+    fn records_survive_their_bucket() {
+        let record = Record::first(Incarnation(1), 7).open(1, 2, [0, 2].into_iter().collect(), vec![]);
+        assert_eq!(Record::decode(&record.encode().unwrap()), Ok(record));
+        assert_eq!(Record::decode(br#"{"version":2,"new":"field"}"#), Err(RecordError::UnknownVersion(2)));
+        assert!(matches!(Record::decode(b"{}"), Err(RecordError::Unreadable(_))));
+    }
+}

@@ -1,0 +1,48 @@
+//! Packs for tests.
+
+use bytes::Bytes;
+use event::decimal::Decimal;
+use event::pack::{PackedEvent, Writer};
+use event::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
+use jetstream::LaneMessage;
+
+/// Milliseconds of a day.
+pub const DAY: i64 = 86_400_000;
+
+/// A pack of events with these identities and times.
+pub fn pack(events: impl IntoIterator<Item = (u128, i64)>) -> Vec<u8> {
+    received(0, events)
+}
+
+/// The same, received at this moment.
+pub fn received(received_ms: i64, events: impl IntoIterator<Item = (u128, i64)>) -> Vec<u8> {
+    let mut writer = Writer::default();
+    for (hash, time_ms) in events {
+        writer.push(&PackedEvent {
+            tenant: TenantNumber(1),
+            event_hash: EventHash(hash),
+            user_key: UserKey(2),
+            time_ms,
+            value: Decimal::from_millionths(1_000_000),
+            latency_ms: None,
+            charges: Vec::new(),
+            source: "test",
+            id: "id",
+            feature: "feature",
+            user: "user",
+            data: "{}",
+        });
+    }
+    writer.seal(PackId(3), Incarnation(4), received_ms)
+}
+
+/// A message that holds a pack.
+pub fn message(seq: u64, pack: &[u8]) -> LaneMessage {
+    LaneMessage {
+        seq,
+        subject: "usage.acme.packs".to_owned(),
+        counts: None,
+        payload: Bytes::copy_from_slice(pack),
+        received_ms: 0,
+    }
+}
