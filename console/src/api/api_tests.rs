@@ -1,0 +1,170 @@
+use std::sync::Arc;
+
+use policy::apikey::Scope;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::fixtures::{api_key, app, complete, key, policy};
+
+/// An answer: status, headers in lower case, body.
+struct Answered {
+    status: u16,
+    headers: String,
+    body: String,
+}
+
+async fn serve() -> std::net::SocketAddr {
+    let acme = policy("acme", vec![api_key(1, &[Scope::Read], None), api_key(3, &[Scope::Ingest], None)]);
+    let wayne = policy("wayne", vec![api_key(2, &[Scope::Read], None)]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = router(app(complete(vec![acme, wayne])));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+async fn request(address: std::net::SocketAddr, line: &str, headers: &str) -> Answered {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let text = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answered { status, headers: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> Answered {
+    request(address, &format!("GET {path}"), &format!("x-api-key: {}\r\n", key(1))).await
+}
+
+#[tokio::test]
+async fn what_is_not_theirs_is_answered_like_what_does_not_exist() {
+    let address = serve().await;
+    let unknown = get(address, "/v1/dashboard/nothing").await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.headers.contains("content-type: application/problem+json"));
+    for path in [
+        "/v1/dashboard/summary?tenant=wayne",
+        "/v1/dashboard/summary?tenant=nobody",
+        "/v1/dashboard/summary?tenant=wayne&from=nonsense&x=1",
+        "/v1/dashboard/usage/trends?tenant=wayne",
+        "/v1/dashboard/usage/by-feature?tenant=wayne",
+        "/v1/dashboard/users/ann/analytics?tenant=wayne",
+        "/v1/dashboard/users/%FF/analytics",
+        "/v1/dashboard/users//analytics",
+        "/v1/dashboard/users/a/b/analytics",
+        "/v1/dashboard/",
+        "/v1/tenants",
+        "/",
+    ] {
+        let other = get(address, path).await;
+        assert_eq!((other.status, &other.body), (404, &unknown.body), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_no_key_learns_nothing_of_routes() {
+    let address = serve().await;
+    for path in ["/v1/dashboard/summary", "/v1/dashboard/nothing", "/v1/dashboard/summary?tenant=wayne"] {
+        let answer = request(address, &format!("GET {path}"), "").await;
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(answer.headers.contains("www-authenticate: bearer"), "{path}");
+    }
+    let ingest =
+        request(address, "GET /v1/dashboard/summary?tenant=wayne", &format!("x-api-key: {}\r\n", key(3)))
+            .await;
+    assert_eq!(ingest.status, 403, "the scope is looked at before the tenant");
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_named() {
+    let address = serve().await;
+    for (path, field) in [
+        ("summary?from=yesterday", "from"),
+        ("summary?from=now-401d", "from"),
+        ("summary?form=now-1d", "form"),
+        ("summary?to=now&to=now", "to"),
+        ("summary?from=", "from"),
+        ("usage/trends?interval=week", "interval"),
+        ("usage/trends?interval=minute&from=now-1001m", "interval"),
+        ("usage/trends?feature=", "feature"),
+        ("usage/by-feature?limit=0", "limit"),
+        ("usage/by-feature?limit=1001", "limit"),
+        ("usage/by-feature?limit=ten", "limit"),
+        ("usage/by-feature?cursor=x", "cursor"),
+        ("users/ann/analytics?interval=day", "interval"),
+    ] {
+        let answer = get(address, &format!("/v1/dashboard/{path}")).await;
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(problem["field"], field, "{path}");
+        assert_eq!((&problem["status"], &problem["title"]), (&400.into(), &"Bad Request".into()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn stores_that_do_not_answer_are_503_with_retry_after() {
+    let address = serve().await;
+    for path in ["summary", "usage/trends", "usage/by-feature", "users/ann/analytics"] {
+        let answer = get(address, &format!("/v1/dashboard/{path}")).await;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.body);
+        assert!(answer.headers.contains("retry-after: 1"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_carries_its_request_id_and_is_not_cached() {
+    let address = serve().await;
+    let sent = "x-request-id: my-id.1\r\n";
+    for line in
+        ["GET /v1/dashboard/summary", "GET /nothing", "POST /v1/dashboard/summary", "GET /v1/openapi.json"]
+    {
+        let answer = request(address, line, sent).await;
+        assert!(answer.headers.contains("x-request-id: my-id.1"), "{line}");
+        assert!(answer.headers.contains("cache-control: no-store"), "{line}");
+        let fresh = request(address, line, "x-request-id: has spaces\r\n").await;
+        assert!(fresh.headers.contains("x-request-id: req_"), "{line}");
+    }
+    let post = request(address, "POST /v1/dashboard/summary", "").await;
+    assert_eq!(post.status, 405);
+    assert!(post.headers.contains("content-type: application/problem+json"));
+    assert!(post.headers.contains("allow: get"), "{}", post.headers);
+}
+
+#[test]
+fn metrics_are_labelled_by_declared_routes_only() {
+    let app = app(complete(vec![]));
+    app.metrics.count_request("/v1/dashboard/{*rest}", 404, std::time::Duration::ZERO);
+    let text = app.metrics.render();
+    let line = r#"mp_console_requests_total{route="/v1/dashboard/{*rest}",status="404"} 1"#;
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("mp_console_request_seconds_bucket"), "{text}");
+}
+
+#[test]
+fn the_committed_openapi_document_is_the_codes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/openapi/console.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(committed == openapi_json(), "{path} is not what the code says: run `cargo xtask codegen`");
+}
+
+#[test]
+fn the_document_declares_every_route_with_its_errors() {
+    let document: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 4);
+    for (path, item) in paths {
+        let get = &item["get"];
+        assert!(get["operationId"].is_string() && get["summary"].is_string(), "{path}");
+        for status in ["200", "400", "401", "403", "404", "503"] {
+            assert!(get["responses"][status]["content"].is_object(), "{path} {status}");
+        }
+        for parameter in get["parameters"].as_array().unwrap() {
+            assert!(parameter["description"].is_string(), "{path} {parameter}");
+        }
+    }
+    let _: Arc<App> = app(complete(vec![]));
+}

@@ -1,0 +1,166 @@
+//! `GET /v1/dashboard/usage/by-feature`
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use policy::window::rfc3339;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Answer;
+use super::cursor::Cursor;
+use super::params::Params;
+use super::range::{DAY_MS, Range};
+use crate::App;
+use crate::auth::Caller;
+use crate::problem::{Problem, Problems};
+use crate::query;
+use crate::query::by_feature::{After, Row};
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
+
+/// Parameters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+pub struct ByFeatureParams {
+    /// Name of the key's tenant, to make sure of it. Any other name is answered 404.
+    #[allow(dead_code, reason = "the key decides; auth compares it")]
+    tenant: Option<String>,
+    /// First moment: RFC 3339, or `now-15m`, `now-24h`, `now-7d`. Default: 24 hours before `to`.
+    #[param(example = "now-24h")]
+    from: Option<String>,
+    /// First moment after it. Default: `now`.
+    #[param(example = "now")]
+    to: Option<String>,
+    /// Most features of the answer, 1 to 1,000. Default: 100.
+    #[param(schema_with = limit_schema, example = 100)]
+    limit: Option<String>,
+    /// `page.nextCursor` of the page before. It carries the range of the first page: `from` and `to` are not looked at
+    /// beside it.
+    cursor: Option<String>,
+}
+
+fn limit_schema() -> utoipa::openapi::Object {
+    utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(MAX_LIMIT as u32))
+        .build()
+}
+
+/// Usage by feature.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ByFeature {
+    /// Name of the tenant.
+    #[schema(examples("acme"))]
+    tenant: String,
+    /// First moment of the range.
+    #[schema(format = DateTime)]
+    from: String,
+    /// First moment after the range.
+    #[schema(format = DateTime)]
+    to: String,
+    /// Over all features, whatever the page; read together with it, so both agree.
+    totals: Totals,
+    /// Features by events from the most used, then by name.
+    data: Vec<FeatureUse>,
+    /// What follows.
+    page: PageInfo,
+}
+
+/// Usage over all features.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Distinct features.
+    features: u64,
+    /// Stored events.
+    events: u64,
+    /// Distinct users, exactly: who used several features counts once.
+    active_users: u64,
+    /// Sum of the events' values: an exact decimal.
+    #[schema(examples("1234.5"), pattern = r"^-?\d+(\.\d+)?$")]
+    value: String,
+}
+
+/// Usage of one feature.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FeatureUse {
+    /// The feature (`type` of its events).
+    #[schema(examples("report.export"))]
+    feature: String,
+    /// Stored events.
+    events: u64,
+    /// Distinct users of these events, exactly.
+    active_users: u64,
+    /// Sum of the events' values: an exact decimal.
+    #[schema(examples("12.5"), pattern = r"^-?\d+(\.\d+)?$")]
+    value: String,
+}
+
+/// Where a list goes on.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PageInfo {
+    /// Whether more follows.
+    has_more: bool,
+    /// Give it as `cursor` to read on; null at the end. Events that are stored meanwhile may move a feature past it.
+    next_cursor: Option<String>,
+}
+
+/// Usage by feature, by event time, most used first.
+#[utoipa::path(
+    get,
+    path = "/v1/dashboard/usage/by-feature",
+    operation_id = "getUsageByFeature",
+    tag = "dashboard",
+    params(ByFeatureParams),
+    responses((status = 200, description = "The features", body = ByFeature), Problems),
+    security(("bearer" = []), ("apiKey" = []))
+)]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(params): Params<ByFeatureParams>,
+) -> Answer<ByFeature> {
+    let policy = &caller.policy;
+    let limit = limit(params.limit.as_deref())?;
+    let cursor = params.cursor.map(|text| Cursor::decode(&text, policy.name())).transpose()?;
+    let range = match &cursor {
+        Some(cursor) => cursor.range(),
+        None => Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DAY_MS)?,
+    };
+    let after = cursor.as_ref().map(|cursor| After { events: cursor.events, feature: &cursor.feature });
+    let page = query::by_feature::fetch(&app.clickhouse, policy, range, after, limit).await;
+    let page = page.map_err(|error| query::failed(policy, &error))?;
+    let last = page.features.last().filter(|_| page.has_more);
+    let next_cursor = last.map(|row| Cursor::new(policy.name(), range, row.events, &row.feature).encode());
+    Ok(Json(ByFeature {
+        tenant: policy.name().to_string(),
+        from: rfc3339(range.from_ms),
+        to: rfc3339(range.to_ms),
+        totals: totals(page.all),
+        page: PageInfo { has_more: page.has_more, next_cursor },
+        data: page.features.into_iter().map(feature).collect(),
+    }))
+}
+
+fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit
+        .ok_or_else(|| Problem::bad_request("limit", format!("must be a whole number from 1 to {MAX_LIMIT}")))
+}
+
+fn totals(all: Row) -> Totals {
+    Totals { features: all.features, events: all.events, active_users: all.active_users, value: all.total }
+}
+
+fn feature(row: Row) -> FeatureUse {
+    FeatureUse { feature: row.feature, events: row.events, active_users: row.active_users, value: row.total }
+}
