@@ -136,9 +136,22 @@ impl Client {
             let text = "no connection to NATS".to_owned();
             return Err(Fault::Refused { code: code::NOT_CONNECTED, text });
         }
-        match timeout_at(deadline, self.nats.send_request(subject, request.timeout(None))).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Fault::Unknown(format!("no answer in {timeout:?}"))),
+        let mut connects = self.connects.clone();
+        let connection = self.connection();
+        let answer = self.nats.send_request(subject, request.timeout(None));
+        tokio::pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = timeout_at(deadline, &mut answer) => return match answer {
+                    Ok(answer) => Ok(answer?),
+                    Err(_) => Err(Fault::Unknown(format!("no answer in {timeout:?}"))),
+                },
+                // An answer that was under way is lost with its connection, so there is nothing to wait for.
+                Ok(()) = connects.changed() => if self.connection() != connection {
+                    return Err(Fault::Unknown("the connection was lost before the answer".to_owned()));
+                },
+            }
         }
     }
 

@@ -26,14 +26,16 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(crate) enum Start {
     /// At this sequence, or the first one after it that is there.
     At(u64),
-    /// With the last message of every subject.
+    /// With the last message of every subject; the server wants a filter with it.
     LastPerSubject,
 }
 
 /// What a cursor delivers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct Shape<'a> {
     pub start: Start,
+    /// Subjects; whole streams are read without one, because a filter costs the server an index.
+    pub filter: Option<&'a str>,
     /// Headers without payloads.
     pub headers_only: bool,
     /// How long the server keeps an unused consumer.
@@ -103,7 +105,7 @@ struct ConsumerAnswer {
 }
 
 impl Cursor {
-    pub async fn open(client: &Client, stream: &str, shape: Shape) -> Result<Self, Fault> {
+    pub async fn open(client: &Client, stream: &str, shape: Shape<'_>) -> Result<Self, Fault> {
         let mut connects = client.connects();
         connects.mark_unchanged();
         let connection = client.connection();
@@ -112,8 +114,9 @@ impl Cursor {
         let info = stream_info(client, stream).await?;
         let subscriber = soon(client.nats().subscribe(format!("{inbox}.*"))).await?;
         let request = json!({ "stream_name": stream, "action": "create", "config": config(&name, shape) });
+        let filter = shape.filter.map(|filter| format!(".{filter}")).unwrap_or_default();
         let consumer: ConsumerAnswer =
-            client.api(&format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
+            client.api(&format!("CONSUMER.CREATE.{stream}.{name}{filter}"), &request).await?;
         // The stream may have been replaced between the two answers above.
         let after = stream_info(client, stream).await?;
         if after.created != info.created {
@@ -251,7 +254,7 @@ pub(crate) async fn stream_info(client: &Client, stream: &str) -> Result<InfoAns
     client.api(&format!("STREAM.INFO.{stream}"), &json!({})).await
 }
 
-fn config(name: &str, shape: Shape) -> serde_json::Value {
+fn config(name: &str, shape: Shape<'_>) -> serde_json::Value {
     let mut config = json!({
         "name": name,
         "ack_policy": "none",
@@ -266,6 +269,9 @@ fn config(name: &str, shape: Shape) -> serde_json::Value {
             config["deliver_policy"] = "by_start_sequence".into();
             config["opt_start_seq"] = seq.max(1).into();
         }
+    }
+    if let Some(filter) = shape.filter {
+        config["filter_subject"] = filter.into();
     }
     if shape.headers_only {
         config["headers_only"] = true.into();

@@ -157,7 +157,8 @@ impl LaneReader {
     }
 
     async fn reopen(&self) -> Result<Cursor, ReadError> {
-        let shape = Shape { start: Start::At(self.next_seq), headers_only: false, linger: LINGER };
+        let shape =
+            Shape { start: Start::At(self.next_seq), filter: None, headers_only: false, linger: LINGER };
         let cursor = Cursor::open(&self.client, &self.stream, shape).await?;
         if cursor.info.created != self.created {
             return Err(ReadError::Recreated { created_ms: cursor.info.created_ms() });

@@ -3,6 +3,19 @@
 //!
 //! Every answer is one of three: yes, a *definite* no, or *unknown* (a timeout, a lost answer). Callers decide on that
 //! difference: units of a quota are given back only after a definite no. `error` is where it is decided.
+//!
+//! # Rights that each part needs
+//! | part | publish to |
+//! |---|---|
+//! | `Publisher` | the subject itself |
+//! | `Bucket` writes | `$KV.<bucket>.<key>` |
+//! | `Bucket::get` | `$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>` |
+//! | `Bucket::open`, `server_time` | `$JS.API.STREAM.INFO.KV_<bucket>` |
+//! | `Bucket::{keys, entries, watch}` | the one above, `$JS.API.CONSUMER.CREATE.KV_<bucket>.>`, `$JS.API.CONSUMER.MSG.NEXT.KV_<bucket>.>` |
+//! | `LaneReader`, `read_range` | the same three for the stream |
+//! | `Streams` | `$JS.API.STREAM.{INFO,CREATE,UPDATE,DELETE}.*`, `$JS.API.STREAM.NAMES` |
+//!
+//! Everything subscribes to `_INBOX.>` alone. A missing right shows as an unknown outcome after the timeout.
 
 pub mod client;
 mod cursor;

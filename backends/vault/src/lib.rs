@@ -9,7 +9,7 @@ pub mod keys;
 mod platform;
 mod session;
 
-pub use client::{Client, Config};
+pub use client::{Client, Config, DEFAULT_MOUNT};
 pub use error::VaultError;
 pub use event::{Observed, Ownership, Stamp};
 pub use keys::{

@@ -194,7 +194,9 @@ impl Bucket {
         watch::scan(self, false).await
     }
 
-    /// Current entries, one `Synced`, then every further write; resumes by itself after any loss.
+    /// Current entries, one `Synced`, then further writes; resumes by itself after any loss, and tells `Synced` again then.
+    ///
+    /// A write that was overtaken by another of the same key may be skipped: a bucket keeps the last one only.
     pub fn watch(&self) -> Watch {
         watch::watch(self.clone())
     }
@@ -220,6 +222,11 @@ impl Bucket {
             Some(code::STREAM_NOT_FOUND) => KvError::Missing(self.name.clone()),
             _ => fault.into(),
         })
+    }
+
+    /// Every subject of the bucket.
+    fn all(&self) -> String {
+        format!("$KV.{}.>", self.name)
     }
 
     fn subject(&self, key: &str) -> Result<String, InvalidKey> {

@@ -37,7 +37,8 @@ pub(super) async fn scan(bucket: &Bucket, headers_only: bool) -> Result<Vec<Entr
 
 /// The inner error is a loss, after which a new try may succeed.
 async fn scan_once(bucket: &Bucket, headers_only: bool) -> Result<Result<Vec<Entry>, String>, KvError> {
-    let shape = Shape { start: Start::LastPerSubject, headers_only, linger: SCAN_LINGER };
+    let all = bucket.all();
+    let shape = Shape { start: Start::LastPerSubject, filter: Some(&all), headers_only, linger: SCAN_LINGER };
     let mut cursor = Cursor::open(&bucket.client, &bucket.stream, shape).await?;
     let mut entries = Vec::new();
     let mut remaining = cursor.pending;
@@ -112,7 +113,14 @@ impl Watching {
                 return event;
             }
             if let Err(fault) = self.advance().await {
-                tracing::debug!(bucket = self.bucket.name(), %fault, "watch is resumed");
+                match &fault {
+                    Fault::Unknown(_) => {
+                        tracing::debug!(bucket = self.bucket.name(), %fault, "watch is resumed");
+                    }
+                    Fault::Refused { .. } => {
+                        tracing::warn!(bucket = self.bucket.name(), %fault, "watch is tried again");
+                    }
+                }
                 self.cursor = None;
                 self.wait().await;
             }
@@ -151,7 +159,8 @@ impl Watching {
     /// Goes on behind the last revision, or begins anew when this is another bucket than before.
     async fn open(&mut self) -> Result<(), Fault> {
         let start = if self.created.is_some() { Start::At(self.revision + 1) } else { Start::LastPerSubject };
-        let shape = Shape { start, headers_only: false, linger: WATCH_LINGER };
+        let all = self.bucket.all();
+        let shape = Shape { start, filter: Some(&all), headers_only: false, linger: WATCH_LINGER };
         let cursor = Cursor::open(&self.bucket.client, &self.bucket.stream, shape).await?;
         let (created, last) = (cursor.info.created, cursor.info.state.last_seq);
         // A restored bucket keeps its creation but may have lost its latest writes.

@@ -154,3 +154,7 @@ fn claim(want: &Stamp, found: Option<&Stamp>) -> Option<Blocked> {
         Ownership::Foreign => Some(Blocked::Foreign { found: Some(found.clone()) }),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
