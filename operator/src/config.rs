@@ -1,0 +1,127 @@
+//! Configuration: flags, each of which is an environment variable too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+
+/// The Meterplane operator.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Config {
+    /// Log filter, for example info or operator=debug.
+    #[arg(long, env = "MP_LOG", default_value = "info")]
+    pub log: String,
+    /// Form of log lines.
+    #[arg(long, env = "MP_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "MP_ADMIN_LISTEN")]
+    pub admin_listen: SocketAddr,
+    /// Namespace that the platform is installed in; nobody can claim it.
+    #[arg(long, env = "MP_NAMESPACE", default_value = "meterplane-system")]
+    pub namespace: String,
+    /// Id of this installation, stamped on everything it creates.
+    #[arg(long, env = "MP_INSTALLATION")]
+    pub installation: String,
+    /// Public URL of ingest, written into the Secrets of API keys.
+    #[arg(long, env = "MP_ENDPOINT")]
+    pub endpoint: String,
+    /// Seconds between two looks at the Secret of an API key; they are never listed or watched.
+    #[arg(long, env = "MP_SECRET_POLL_SECONDS", default_value_t = 30)]
+    pub secret_poll_seconds: u64,
+    /// Seconds between two looks at a tenant's stream, database and key when nothing changes.
+    #[arg(long, env = "MP_RESYNC_SECONDS", default_value_t = 300)]
+    pub resync_seconds: u64,
+    /// NATS.
+    #[command(flatten)]
+    pub nats: Nats,
+    /// ClickHouse.
+    #[command(flatten)]
+    pub clickhouse: ClickHouse,
+    /// Vault.
+    #[command(flatten)]
+    pub vault: Vault,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Where NATS is, and what streams look like.
+#[derive(Debug, Clone, Args)]
+pub struct Nats {
+    /// NATS, nats://host:port.
+    #[arg(long = "nats-url", env = "MP_NATS_URL", id = "nats_url")]
+    pub url: String,
+    /// User at NATS.
+    #[arg(long = "nats-user", env = "MP_NATS_USER", id = "nats_user")]
+    pub user: String,
+    /// File with the password at NATS.
+    #[arg(long = "nats-password-file", env = "MP_NATS_PASSWORD_FILE", id = "nats_password_file")]
+    pub password_file: PathBuf,
+    /// Copies of every stream.
+    #[arg(long, env = "MP_REPLICAS", default_value_t = 1)]
+    pub replicas: usize,
+    /// Hours for which a lane keeps packs: longer than the longest outage behind it.
+    #[arg(long, env = "MP_LANE_HOURS", default_value_t = 24)]
+    pub lane_hours: u64,
+    /// MiB that a lane reserves at most.
+    #[arg(long, env = "MP_LANE_MAX_MIB", default_value_t = 1024)]
+    pub lane_max_mib: u64,
+}
+
+/// Where ClickHouse is.
+#[derive(Debug, Clone, Args)]
+pub struct ClickHouse {
+    /// ClickHouse, http://host:port.
+    #[arg(long = "clickhouse-url", env = "MP_CLICKHOUSE_URL", id = "clickhouse_url")]
+    pub url: String,
+    /// User at ClickHouse.
+    #[arg(long = "clickhouse-user", env = "MP_CLICKHOUSE_USER", id = "clickhouse_user")]
+    pub user: String,
+    /// File with the password at ClickHouse.
+    #[arg(
+        long = "clickhouse-password-file",
+        env = "MP_CLICKHOUSE_PASSWORD_FILE",
+        id = "clickhouse_password_file"
+    )]
+    pub password_file: PathBuf,
+}
+
+/// Where Vault is.
+#[derive(Debug, Clone, Args)]
+pub struct Vault {
+    /// Vault, http://host:port.
+    #[arg(long = "vault-addr", env = "MP_VAULT_ADDR", id = "vault_addr")]
+    pub addr: String,
+    /// Role at Vault's auth mount jwt.
+    #[arg(long = "vault-role", env = "MP_VAULT_ROLE", id = "vault_role")]
+    pub role: String,
+    /// File with the service account token for Vault; read again at each login.
+    #[arg(long = "vault-jwt-file", env = "MP_VAULT_JWT_FILE", id = "vault_jwt_file")]
+    pub jwt_file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_flag_has_a_variable() {
+        Config::command().debug_assert();
+        for arg in Config::command()
+            .get_arguments()
+            .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+        {
+            let env = arg.get_env().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(env, format!("MP_{}", arg.get_long().unwrap().to_uppercase().replace('-', "_")));
+        }
+    }
+}

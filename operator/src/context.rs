@@ -1,0 +1,152 @@
+//! What every controller works with.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{ApiKey, Plan, Tenant, UsageLimit};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::belonging::Belonging;
+use crate::engine::{Cache, ObjectKey, Queue};
+use crate::fleet::Fleet;
+use crate::observe::Metrics;
+use crate::snapshot::keys::KeyRecords;
+use crate::snapshot::publications::Publications;
+use crate::snapshot::store::Store;
+
+/// Settings that controllers decide by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Id of this installation.
+    pub installation: String,
+    /// Namespace of the platform itself.
+    pub namespace: String,
+    /// Public URL of ingest.
+    pub endpoint: String,
+    /// Time between two looks at the Secret of an ApiKey.
+    pub secret_poll: Duration,
+    /// Time between two looks at a tenant's stream, database and key.
+    pub resync: Duration,
+    /// Copies of every stream.
+    pub replicas: usize,
+    /// How long lanes keep packs.
+    pub lane_age: Duration,
+    /// Bytes that a lane reserves at most.
+    pub lane_max_bytes: u64,
+}
+
+/// The queues of the controllers.
+#[derive(Default)]
+pub struct Queues {
+    /// Plans.
+    pub plan: Arc<Queue>,
+    /// Tenants.
+    pub tenant: Arc<Queue>,
+    /// UsageLimits.
+    pub usage_limit: Arc<Queue>,
+    /// ApiKeys.
+    pub api_key: Arc<Queue>,
+}
+
+/// Everything a reconcile needs; shared by all.
+pub struct Context {
+    /// Settings.
+    pub settings: Settings,
+    /// The kube-apiserver.
+    pub kube: kube::Client,
+    /// NATS.
+    pub nats: jetstream::Client,
+    /// ClickHouse.
+    pub clickhouse: clickhouse::databases::LiveDatabases,
+    /// Vault.
+    pub vault: vault::Client,
+    /// The policy bucket.
+    pub store: Store,
+    /// Plans.
+    pub plans: Arc<Cache<Plan>>,
+    /// Tenants.
+    pub tenants: Arc<Cache<Tenant>>,
+    /// UsageLimits.
+    pub limits: Arc<Cache<UsageLimit>>,
+    /// ApiKeys.
+    pub keys: Arc<Cache<ApiKey>>,
+    /// Queues.
+    pub queues: Queues,
+    /// Which namespace belongs to whom.
+    pub belonging: Belonging,
+    /// Digests of the keys in Secrets.
+    pub records: KeyRecords,
+    /// What stands in the policy bucket.
+    pub publications: Publications,
+    /// Ingest pods.
+    pub fleet: Fleet,
+    /// Tenants' slices that were verified lately.
+    pub slices: crate::controllers::tenant::Slices,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Whether the index may be written.
+    pub first_pass: FirstPass,
+}
+
+impl Context {
+    /// Queues every limit and key of these namespaces.
+    pub fn queue_namespaces<'a>(&self, namespaces: impl IntoIterator<Item = &'a String>) {
+        for namespace in namespaces {
+            for limit in self.limits.in_namespace(namespace) {
+                self.queues.usage_limit.add(ObjectKey::of(limit.as_ref()));
+            }
+            for key in self.keys.in_namespace(namespace) {
+                self.queues.api_key.add(ObjectKey::of(key.as_ref()));
+            }
+        }
+    }
+
+    /// The tenant that a namespace belongs to.
+    pub fn tenant_of(&self, namespace: &str) -> Option<Arc<Tenant>> {
+        self.tenants.get(&ObjectKey::cluster(&self.belonging.holder(namespace)?))
+    }
+
+    /// The plan of a tenant.
+    pub fn plan_of(&self, tenant: &Tenant) -> Option<Arc<Plan>> {
+        self.plans.get(&ObjectKey::cluster(&tenant.spec.plan_ref.name))
+    }
+}
+
+/// Tenants that were not looked at since this process started. The index says "this bucket is complete", so it waits.
+#[derive(Default)]
+pub struct FirstPass {
+    remaining: Mutex<Option<HashSet<String>>>,
+    wanted: Notify,
+}
+
+impl FirstPass {
+    /// Begins with all tenants that exist.
+    pub fn begin(&self, tenants: impl Iterator<Item = String>) {
+        *self.remaining.lock() = Some(tenants.collect());
+        self.wanted.notify_one();
+    }
+
+    /// A tenant was looked at, or is gone.
+    pub fn passed(&self, tenant: &str) {
+        if let Some(remaining) = self.remaining.lock().as_mut() {
+            remaining.remove(tenant);
+        }
+    }
+
+    /// Whether every tenant was looked at.
+    pub fn is_complete(&self) -> bool {
+        self.remaining.lock().as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    /// Says that the index may have changed.
+    pub fn want_index(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Returns when the index may have changed.
+    pub async fn index_wanted(&self) {
+        self.wanted.notified().await;
+    }
+}

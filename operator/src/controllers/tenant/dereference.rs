@@ -1,0 +1,62 @@
+//! Reads what stands under a tenant's names in NATS, ClickHouse and Vault.
+
+use clickhouse::databases::{DatabaseState, Databases};
+use event::{Lane, Observed, Stamp, TenantName};
+use jetstream::{StreamState, Streams};
+use vault::{KeyState, TransitKeys};
+
+use super::validate::Found;
+use crate::errors::{Failure, System};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Dereferenced {
+    /// The lane's stream.
+    pub stream: Observed<StreamState>,
+    /// The tenant's database.
+    pub database: Observed<DatabaseState>,
+    /// The tenant's key.
+    pub key: Observed<KeyState>,
+}
+
+/// Looks at all three at once.
+pub async fn dereference<S, D, K>(streams: &S, databases: &D, keys: &K, tenant: &TenantName) -> Dereferenced
+where
+    S: Streams,
+    D: Databases,
+    K: TransitKeys,
+{
+    let (stream, database) = (Lane::Dedicated(tenant.clone()).stream(), tenant.database());
+    let (stream, database, key) =
+        tokio::join!(streams.observe(&stream), databases.observe(&database), keys.observe(tenant));
+    Dereferenced { stream, database, key }
+}
+
+impl Dereferenced {
+    /// What carries which stamp, by a name for people.
+    ///
+    /// # Errors
+    /// When a system did not say what is there: nothing may be concluded from that.
+    pub fn found(&self, tenant: &TenantName) -> Result<[(String, Found); 3], Failure> {
+        let stream = found(&self.stream, System::Nats, |state| state.stamp.clone())?;
+        let database = found(&self.database, System::ClickHouse, |state| state.stamp.clone())?;
+        let key = found(&self.key, System::Vault, |state| state.stamp.clone())?;
+        Ok([
+            (format!("stream {}", Lane::Dedicated(tenant.clone()).stream()), stream),
+            (format!("database {}", tenant.database()), database),
+            (format!("key {}", tenant.transit_key()), key),
+        ])
+    }
+}
+
+fn found<T>(
+    observed: &Observed<T>,
+    system: System,
+    stamp: impl Fn(&T) -> Option<Stamp>,
+) -> Result<Found, Failure> {
+    match observed {
+        Observed::Unknown(reason) => Err(Failure::unknown(system, reason)),
+        Observed::Absent => Ok(Found::Absent),
+        Observed::Present(state) => Ok(Found::Present(stamp(state))),
+    }
+}

@@ -1,0 +1,175 @@
+//! What is said about a Tenant.
+
+use std::time::Duration;
+
+use crds::condition::{
+    ACCEPTED, Condition, ConditionStatus, EFFECTIVE, ENFORCED, NAMESPACES_CLAIMED, PROGRAMMED, READY, find,
+};
+use crds::{Tenant, TenantStatus};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use tokio::time::Instant;
+
+use super::validate::Refusal;
+use super::{Hindrance, Round};
+use crate::clock;
+use crate::conditions::{Statements, Why};
+use crate::context::Context;
+use crate::controllers::enforced::{self, Standing};
+use crate::controllers::{waiting, write};
+use crate::errors::Failure;
+
+/// Writes the status if it differs. Returns when to look again, if it changes by time.
+///
+/// # Errors
+/// When the kube-apiserver fails.
+pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Option<Duration>, Failure> {
+    // The round may have added the finalizer: the newest object is the one to write on.
+    let newest = ctx.tenants.get(&crate::engine::ObjectKey::of(tenant));
+    let tenant = newest.as_deref().unwrap_or(tenant);
+    let standing = standing(ctx, tenant);
+    let (status, again) = compute(tenant, round, standing.as_ref(), clock::now());
+    let api: Api<Tenant> = Api::all(ctx.kube.clone());
+    write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
+    Ok(again)
+}
+
+/// Says that a system failed before anything could be looked at.
+///
+/// # Errors
+/// When the kube-apiserver fails.
+pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> Result<(), Failure> {
+    let old = tenant.status.clone().unwrap_or_default();
+    let generation = tenant.metadata.generation;
+    let mut statements = Statements::default();
+    for kind in [ACCEPTED, PROGRAMMED, ENFORCED, EFFECTIVE, NAMESPACES_CLAIMED] {
+        keep_current(&mut statements, kind, &old.conditions, generation);
+    }
+    failed(&mut statements, failure, &old.conditions, generation);
+    let conditions = statements.conditions(&old.conditions, generation, clock::now());
+    let status = TenantStatus { observed_generation: generation, conditions, ..old };
+    let api: Api<Tenant> = Api::all(ctx.kube.clone());
+    write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await
+}
+
+fn standing(ctx: &Context, tenant: &Tenant) -> Option<Standing> {
+    let publication = ctx.publications.get(&tenant.name_any())?;
+    let reach = ctx.fleet.reach(&publication.snapshot.tenant, publication.revision, Instant::now());
+    Some(Standing { revision: publication.revision, reach, published: publication.at })
+}
+
+/// The status, and when it changes by time.
+fn compute(
+    tenant: &Tenant,
+    round: &Round,
+    standing: Option<&Standing>,
+    now: Timestamp,
+) -> (TenantStatus, Option<Duration>) {
+    let old = tenant.status.clone().unwrap_or_default();
+    let generation = tenant.metadata.generation;
+    let mut statements = Statements::default();
+    let mut again = None;
+    match &round.accepted {
+        Ok(validated) => {
+            statements.yes(ACCEPTED, "Accepted", "the spec and what it refers to are valid");
+            if !validated.idle_overrides.is_empty() {
+                let message =
+                    format!("spec.overrides: the plan has no limit {}", validated.idle_overrides.join(", "));
+                statements.no(EFFECTIVE, Why::new("OverrideWithoutLimit", message));
+            }
+            programmed(&mut statements, round, &old.conditions, generation);
+        }
+        Err(Refusal::Final(why)) => {
+            statements.refused(why);
+        }
+        Err(Refusal::Waiting(why)) => {
+            statements.no(ACCEPTED, why.clone());
+            again = waiting(&mut statements, why, &old.conditions, now);
+        }
+    }
+    namespaces(&mut statements, tenant, round);
+    if let Some(standing) = standing {
+        let soon = enforced::state(&mut statements, standing, "Enforcing", &old.conditions, generation);
+        again = [again, soon].into_iter().flatten().min();
+    }
+    let placement = round.slice.as_ref().ok();
+    let conditions = statements.conditions(&old.conditions, generation, now);
+    let status = TenantStatus {
+        observed_generation: generation,
+        conditions,
+        isolation: placement.map(|place| place.isolation).or(old.isolation),
+        lineage: placement.map(|place| place.lineage.clone()).or(old.lineage),
+        stream: placement.map(|place| place.stream.clone()).or(old.stream),
+        database: placement.map(|place| place.database.clone()).or(old.database),
+        key: placement.map(|place| place.key.clone()).or(old.key),
+    };
+    (status, again)
+}
+
+fn programmed(statements: &mut Statements, round: &Round, previous: &[Condition], generation: Option<i64>) {
+    let hindrance = round.slice.as_ref().err().or(round.published.as_ref().err());
+    match hindrance {
+        None => {
+            statements
+                .yes(PROGRAMMED, "Programmed", "stream, database, key and policy snapshot are in place")
+                .yes(READY, "Ready", "the tenant is as written");
+        }
+        Some(Hindrance::Refused(why)) => {
+            statements.refused(why);
+        }
+        Some(Hindrance::Stalled(why)) => {
+            statements.stalled(why);
+        }
+        Some(Hindrance::Failed(failure)) => {
+            keep_current(statements, PROGRAMMED, previous, generation);
+            failed(statements, failure, previous, generation);
+        }
+    }
+}
+
+/// A failing system makes nothing untrue that was said about this generation; it only delays what is new.
+fn failed(statements: &mut Statements, failure: &Failure, previous: &[Condition], generation: Option<i64>) {
+    let why = Why::new(failure.reason(), failure.to_string());
+    statements.reconciling(&why);
+    keep_current(statements, READY, previous, generation);
+    if statements.status(PROGRAMMED).is_none() {
+        statements.no(PROGRAMMED, why);
+    }
+}
+
+fn keep_current(
+    statements: &mut Statements,
+    kind: &'static str,
+    previous: &[Condition],
+    generation: Option<i64>,
+) {
+    let known = find(previous, kind).is_some_and(|old| {
+        old.observed_generation == generation && (kind != READY || old.status == ConditionStatus::True)
+    });
+    if known {
+        statements.keep(kind, previous);
+    }
+}
+
+/// The message names only the tenant's own namespaces, never who else holds one.
+fn namespaces(statements: &mut Statements, tenant: &Tenant, round: &Round) {
+    if tenant.spec.namespaces.is_empty() {
+        return;
+    }
+    let claims = &round.claims;
+    let (list, reason, message) = if !claims.reserved.is_empty() {
+        (&claims.reserved, "Reserved", "cannot belong to a tenant")
+    } else if !claims.conflicted.is_empty() {
+        (&claims.conflicted, "Conflicted", "belong to another tenant")
+    } else if !round.missing_namespaces.is_empty() {
+        (&round.missing_namespaces, "NamespaceMissing", "do not exist yet")
+    } else {
+        statements.yes(NAMESPACES_CLAIMED, "Claimed", "the tenant holds every namespace that it names");
+        return;
+    };
+    statements.no(NAMESPACES_CLAIMED, Why::new(reason, format!("{} {message}", list.join(", "))));
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

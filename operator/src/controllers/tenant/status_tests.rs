@@ -1,0 +1,123 @@
+use super::super::slices::Placement;
+use super::super::validate::tests::{acme, pro, settings};
+use super::super::validate::validate;
+use super::*;
+use crate::belonging::Claims;
+use crate::errors::System;
+use crate::fleet::Reach;
+use crate::snapshot::publish::Published;
+use crds::condition::{RECONCILING, STALLED};
+use crds::tenant::Isolation;
+
+fn round() -> Round {
+    Round {
+        accepted: validate(&acme(|_| {}), Some(&pro(|_| {})), &settings()),
+        slice: Ok(Placement {
+            lineage: "l".into(),
+            stream: "USAGE_acme".into(),
+            database: "tenant_acme".into(),
+            key: "mp-acme".into(),
+            isolation: Isolation::Dedicated,
+        }),
+        published: Ok(Published { revision: 7, next_change_ms: None }),
+        claims: Claims { held: vec!["acme".into()], ..Claims::default() },
+        missing_namespaces: vec![],
+    }
+}
+
+fn unavailable_vault() -> Hindrance {
+    Hindrance::Failed(Failure::Unavailable { system: System::Vault, detail: "connection refused".into() })
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn said(status: &TenantStatus) -> Vec<(String, ConditionStatus, String)> {
+    status.conditions.iter().map(|c| (c.kind.clone(), c.status, c.reason.clone())).collect()
+}
+
+fn text(kind: &str, status: ConditionStatus, reason: &str) -> (String, ConditionStatus, String) {
+    (kind.to_owned(), status, reason.to_owned())
+}
+
+#[test]
+fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
+    let standing = Standing { revision: 7, reach: Reach::All, published: Instant::now() };
+    let (status, again) = compute(&acme(|_| {}), &round(), Some(&standing), at(1));
+    assert_eq!(
+        said(&status),
+        [
+            text(READY, ConditionStatus::True, "Ready"),
+            text(ACCEPTED, ConditionStatus::True, "Accepted"),
+            text(PROGRAMMED, ConditionStatus::True, "Programmed"),
+            text(ENFORCED, ConditionStatus::True, "Enforcing"),
+            text(NAMESPACES_CLAIMED, ConditionStatus::True, "Claimed"),
+        ]
+    );
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
+    assert_eq!((status.stream.as_deref(), again), (Some("USAGE_acme"), None));
+}
+
+#[test]
+fn the_second_round_says_the_same() {
+    let (first, _) = compute(&acme(|_| {}), &round(), None, at(1));
+    let second = acme(|tenant| tenant.status = Some(first.clone()));
+    assert_eq!(compute(&second, &round(), None, at(99)).0, first);
+}
+
+#[test]
+fn a_failing_system_takes_nothing_back_that_was_true() {
+    let (first, _) = compute(&acme(|_| {}), &round(), None, at(1));
+    let failing = Round { slice: Err(unavailable_vault()), ..round() };
+    let ready = acme(|tenant| tenant.status = Some(first.clone()));
+    let (status, _) = compute(&ready, &failing, None, at(2));
+    assert_eq!(find(&status.conditions, READY).unwrap().status, ConditionStatus::True);
+    assert_eq!(find(&status.conditions, PROGRAMMED).unwrap().status, ConditionStatus::True);
+    assert_eq!(find(&status.conditions, RECONCILING).unwrap().reason, "VaultUnavailable");
+    assert_eq!(status.stream.as_deref(), Some("USAGE_acme"));
+    let edited = acme(|tenant| {
+        tenant.status = Some(first.clone());
+        tenant.metadata.generation = Some(2);
+    });
+    let (status, _) = compute(&edited, &failing, None, at(2));
+    assert_eq!(
+        find(&status.conditions, READY).unwrap().status,
+        ConditionStatus::False,
+        "not for the new spec"
+    );
+    assert_eq!(find(&status.conditions, PROGRAMMED).unwrap().status, ConditionStatus::False);
+}
+
+#[test]
+fn what_nobody_decided_is_not_accepted_and_stalls() {
+    let why = Why::new("RetainedDataExists", "kubectl patch …");
+    let refused = Round {
+        slice: Err(Hindrance::Refused(why.clone())),
+        published: Err(Hindrance::Refused(why)),
+        ..round()
+    };
+    let (status, _) = compute(&acme(|_| {}), &refused, None, at(1));
+    for kind in [READY, ACCEPTED] {
+        let condition = find(&status.conditions, kind).unwrap();
+        assert_eq!(
+            (condition.status, condition.reason.as_str()),
+            (ConditionStatus::False, "RetainedDataExists")
+        );
+    }
+    assert_eq!(find(&status.conditions, STALLED).unwrap().status, ConditionStatus::True);
+}
+
+#[test]
+fn a_lost_conflict_names_no_other_tenant() {
+    let claims = Claims { conflicted: vec!["shared".into()], ..Claims::default() };
+    let (status, _) = compute(&acme(|_| {}), &Round { claims, ..round() }, None, at(1));
+    let condition = find(&status.conditions, NAMESPACES_CLAIMED).unwrap();
+    assert_eq!((condition.status, condition.reason.as_str()), (ConditionStatus::False, "Conflicted"));
+    assert_eq!(condition.message, "shared belong to another tenant");
+    assert_eq!(
+        find(&status.conditions, READY).unwrap().status,
+        ConditionStatus::True,
+        "it never pulls Ready"
+    );
+}

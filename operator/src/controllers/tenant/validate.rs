@@ -1,0 +1,254 @@
+//! Whether a Tenant is accepted, together with its plan and with what already stands under its name.
+
+use crds::{Plan, Tenant, tenant};
+use event::{Ownership, Stamp};
+use kube::ResourceExt;
+use policy::compile::{Override, RuleInput};
+use policy::limit::Measure;
+use policy::snapshot::EventWindow;
+use policy::window::{self, Window};
+
+use crate::conditions::Why;
+use crate::context::Settings;
+use crate::snapshot::assemble::Terms;
+use crate::snapshot::judge;
+use crate::snapshot::rules::not_supported;
+
+/// Retention where neither the tenant nor its plan says anything.
+const DEFAULT_RETENTION_DAYS: u32 = 90;
+/// Longest retention.
+const MAX_RETENTION_DAYS: u64 = 3_650;
+const DAY_SECONDS: u64 = 86_400;
+/// Storage that a lane reserves an event of the monthly quota.
+const BYTES_AN_EVENT: u64 = 1_024;
+
+/// A tenant that is accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Validated {
+    /// UID of the Tenant.
+    pub uid: String,
+    /// What the Tenant says, for the snapshot.
+    pub terms: Terms,
+    /// Limits of its plan; each may be refused by itself.
+    pub rules: Vec<(String, Result<RuleInput, Why>)>,
+    /// Overrides that name no limit of the plan.
+    pub idle_overrides: Vec<String>,
+    /// Days for which events are kept, if the Tenant says so itself.
+    pub own_retention_days: Option<u32>,
+    /// Days for which the plan keeps events, for a tenant that is placed now.
+    pub plan_retention_days: u32,
+    /// Bytes that the lane should reserve.
+    pub lane_bytes: u64,
+    /// Whether data of an earlier tenant may be taken over.
+    pub adoption: tenant::Adoption,
+}
+
+/// Why a tenant is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something it refers to may still come.
+    Waiting(Why),
+    /// Somebody has to change the Tenant.
+    Final(Why),
+}
+
+impl Refusal {
+    /// Reason and sentence.
+    pub fn why(&self) -> &Why {
+        match self {
+            Self::Waiting(why) | Self::Final(why) => why,
+        }
+    }
+}
+
+/// Validates a Tenant with its plan.
+///
+/// # Errors
+/// Why it is not accepted, naming the field.
+pub fn validate(tenant: &Tenant, plan: Option<&Plan>, settings: &Settings) -> Result<Validated, Refusal> {
+    let spec = &tenant.spec;
+    let plan = plan.ok_or_else(|| {
+        Refusal::Waiting(Why::new(
+            "WaitingForPlan",
+            format!("spec.planRef.name: there is no Plan {:?}", spec.plan_ref.name),
+        ))
+    })?;
+    window::zone(&spec.time_zone).map_err(|message| invalid("spec.timeZone", &message))?;
+    let isolation = spec.isolation.or(plan.spec.isolation).unwrap_or_default();
+    if isolation == tenant::Isolation::Pooled {
+        let field = if spec.isolation.is_some() { "spec.isolation" } else { "the plan's spec.isolation" };
+        return Err(Refusal::Final(not_supported(field, "Pooled")));
+    }
+    if spec.backfill.as_ref().is_some_and(|backfill| backfill.millis() != EventWindow::default().past_ms) {
+        return Err(Refusal::Final(not_supported("spec.backfill", "a backfill other than 7d")));
+    }
+    let own_retention_days = retention_days(spec.retention.as_ref(), "spec.retention.events", settings)?;
+    let plan_retention_days =
+        retention_days(plan.spec.retention.as_ref(), "the plan's spec.retention.events", settings)?;
+    within_ceiling(tenant, plan)?;
+    let rules = judge::plan_rules(plan);
+    Ok(Validated {
+        uid: tenant.uid().unwrap_or_default(),
+        terms: terms(tenant),
+        idle_overrides: idle_overrides(tenant, plan),
+        lane_bytes: lane_bytes(&rules, settings.lane_max_bytes),
+        rules,
+        own_retention_days,
+        plan_retention_days: plan_retention_days.unwrap_or(DEFAULT_RETENTION_DAYS),
+        adoption: spec.adoption,
+    })
+}
+
+fn invalid(field: &str, message: &str) -> Refusal {
+    Refusal::Final(Why::new("Invalid", format!("{field}: {message}")))
+}
+
+fn terms(tenant: &Tenant) -> Terms {
+    let spec = &tenant.spec;
+    let overrides = spec.overrides.iter().map(|over| Override {
+        name: over.name.clone(),
+        max: over.max.value(),
+        until_ms: over.until.map(|until| until.as_millisecond()),
+    });
+    Terms {
+        display_name: spec.display_name.clone().unwrap_or_else(|| tenant.name_any()),
+        time_zone: spec.time_zone.clone(),
+        event_window: EventWindow::default(),
+        overrides: overrides.collect(),
+    }
+}
+
+fn idle_overrides(tenant: &Tenant, plan: &Plan) -> Vec<String> {
+    let known = |name: &str| plan.spec.limits.iter().any(|limit| limit.name == name);
+    tenant.spec.overrides.iter().map(|over| over.name.clone()).filter(|name| !known(name)).collect()
+}
+
+/// Whole days; longer than the time in which an event can still arrive, or it would be gone before it is stored.
+fn retention_days(
+    retention: Option<&crds::limit::Retention>,
+    field: &str,
+    settings: &Settings,
+) -> Result<Option<u32>, Refusal> {
+    let Some(events) = retention.and_then(|retention| retention.events.as_ref()) else { return Ok(None) };
+    let least =
+        (EventWindow::default().past_ms / 1_000 + settings.lane_age.as_secs()).div_ceil(DAY_SECONDS) + 1;
+    let days = events.seconds() / DAY_SECONDS;
+    if events.seconds() % DAY_SECONDS != 0 {
+        return Err(invalid(field, &format!("{events} is not a number of whole days")));
+    }
+    if days < least || days > MAX_RETENTION_DAYS {
+        let message =
+            format!("{events} is not between {least}d (events may be that late) and {MAX_RETENTION_DAYS}d");
+        return Err(invalid(field, &message));
+    }
+    Ok(u32::try_from(days).ok())
+}
+
+fn within_ceiling(tenant: &Tenant, plan: &Plan) -> Result<(), Refusal> {
+    let ceiling = plan.spec.ceilings.as_ref().and_then(|ceilings| ceilings.retention.as_ref());
+    let (Some(own), Some(ceiling)) = (&tenant.spec.retention, ceiling) else { return Ok(()) };
+    for (field, own, most) in
+        [("events", &own.events, &ceiling.events), ("rollups", &own.rollups, &ceiling.rollups)]
+    {
+        if let (Some(own), Some(most)) = (own, most)
+            && own.millis() > most.millis()
+        {
+            let message = format!("spec.retention.{field}: {own} is more than the plan's ceiling, {most}");
+            return Err(Refusal::Final(Why::new("CeilingExceeded", message)));
+        }
+    }
+    Ok(())
+}
+
+/// Room for a month's events, as far as the plan limits them.
+fn lane_bytes(rules: &[(String, Result<RuleInput, Why>)], most: u64) -> u64 {
+    let monthly = rules.iter().filter_map(|(_, rule)| rule.as_ref().ok()).filter(|rule| {
+        rule.window == Window::Month
+            && rule.measure == Measure::Count
+            && rule.matches == policy::limit::Match::default()
+    });
+    monthly.map(|rule| rule.max.saturating_mul(BYTES_AN_EVENT)).min().unwrap_or(most).min(most)
+}
+
+/// What was found under a name of the tenant's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Absent,
+    /// Something with this stamp; `None` when it carries none that is complete.
+    Present(Option<Stamp>),
+}
+
+/// The stamp under which the tenant has its objects, and whether they must be taken over first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The stamp that every object gets.
+    pub stamp: Stamp,
+    /// Objects stand there that carry another stamp of the same lineage.
+    pub adopt: bool,
+}
+
+/// Decides whether the tenant may have what stands under its names.
+///
+/// # Errors
+/// Why not: data that were retained, that another owner never gave back, or that are not ours.
+pub fn claim(
+    installation: &str,
+    tenant: &str,
+    validated: &Validated,
+    found: &[(&str, Found)],
+) -> Result<Claim, Why> {
+    let mut lineage: Option<&str> = None;
+    let mut adopt = false;
+    for (what, found) in found {
+        let stamp = match found {
+            Found::Absent => continue,
+            Found::Present(None) => return Err(not_ours(what)),
+            Found::Present(Some(stamp)) => stamp,
+        };
+        let allowed = validated.adoption;
+        match stamp.ownership(installation, tenant, &validated.uid) {
+            Ownership::Ours => {}
+            Ownership::Foreign => return Err(not_ours(what)),
+            Ownership::Released if allowed == tenant::Adoption::Never => {
+                return Err(undecided("RetainedDataExists", "released", what, tenant, "Released"));
+            }
+            Ownership::Orphaned if allowed != tenant::Adoption::Force => {
+                return Err(undecided("OrphanedDataExists", "never released", what, tenant, "Force"));
+            }
+            Ownership::Released | Ownership::Orphaned => adopt = true,
+        }
+        match lineage {
+            Some(lineage) if lineage != stamp.lineage => {
+                let message = format!("{what} belongs to another lineage than the rest of the tenant's data");
+                return Err(Why::new("LineageConflict", message));
+            }
+            _ => lineage = Some(&stamp.lineage),
+        }
+    }
+    let stamp = Stamp {
+        installation: installation.to_owned(),
+        tenant: tenant.to_owned(),
+        uid: validated.uid.clone(),
+        lineage: lineage.unwrap_or(&validated.uid).to_owned(),
+        released: false,
+    };
+    Ok(Claim { stamp, adopt })
+}
+
+fn not_ours(what: &str) -> Why {
+    Why::new("NotOurs", format!("{what} exists and was not created for this tenant by this installation"))
+}
+
+fn undecided(reason: &str, how: &str, what: &str, tenant: &str, adoption: &str) -> Why {
+    let command =
+        format!(r#"kubectl patch tenant {tenant} --type merge -p '{{"spec":{{"adoption":"{adoption}"}}}}'"#);
+    let message = format!(
+        "{what} holds data of an earlier tenant {tenant} that were {how}; to take them over: {command}"
+    );
+    Why::new(reason, message)
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,193 @@
+//! The ingest pods, as their heartbeats tell: what `Enforced` rests on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use event::{Incarnation, TenantName};
+use parking_lot::RwLock;
+use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, Refused, SELF_FENCE_MS};
+use tokio::time::Instant;
+
+/// A pod whose heartbeat is older is lagging.
+const LAGGING_AFTER: Duration = Duration::from_millis(SELF_FENCE_MS);
+/// A pod whose heartbeat is older is not counted.
+const DROPPED_AFTER: Duration = Duration::from_millis(DROPPED_AFTER_MS);
+
+/// All pods that were heard of.
+#[derive(Default)]
+pub struct Fleet {
+    pods: RwLock<HashMap<Incarnation, Pod>>,
+}
+
+#[derive(Debug, Clone)]
+struct Pod {
+    name: String,
+    applied: u64,
+    refused: Vec<Refused>,
+    beat: u64,
+    heard: Instant,
+}
+
+/// How far a revision has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// There is no live pod.
+    NoPods,
+    /// Every live pod has applied it.
+    All,
+    /// These pods have not applied it yet.
+    Lagging(Vec<String>),
+    /// A pod has processed it and did not take it over.
+    Refused {
+        /// The pod.
+        pod: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// What decides about every tenant's reach; when it stays the same, so do they.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Number of live pods.
+    pub live: usize,
+    /// Number of live pods that are late.
+    pub lagging: usize,
+    /// Lowest revision that a live pod has applied.
+    pub applied: u64,
+    /// Refusals of live pods: tenant and revision.
+    pub refused: BTreeMap<TenantName, u64>,
+}
+
+impl Fleet {
+    /// Takes over a heartbeat that was stored `age` ago.
+    pub fn heard(&self, heartbeat: Heartbeat, age: Duration, now: Instant) {
+        let heard = now.checked_sub(age).unwrap_or(now);
+        let pod = Pod {
+            name: heartbeat.pod,
+            applied: heartbeat.applied_revision,
+            refused: heartbeat.refused,
+            beat: heartbeat.beat,
+            heard,
+        };
+        let mut pods = self.pods.write();
+        pods.retain(|_, pod| now.duration_since(pod.heard) < 10 * DROPPED_AFTER);
+        let older = pods.get(&heartbeat.incarnation).is_some_and(|known| known.beat > pod.beat);
+        if !older {
+            pods.insert(heartbeat.incarnation, pod);
+        }
+    }
+
+    /// Forgets a pod that said good-bye.
+    pub fn left(&self, incarnation: Incarnation) {
+        self.pods.write().remove(&incarnation);
+    }
+
+    /// Forgets all pods: the bucket was replaced.
+    pub fn reset(&self) {
+        self.pods.write().clear();
+    }
+
+    /// How far `revision` of the tenant's snapshot has come.
+    pub fn reach(&self, tenant: &TenantName, revision: u64, now: Instant) -> Reach {
+        let pods = self.pods.read();
+        let live: Vec<&Pod> = pods.values().filter(|pod| pod.is_live(now)).collect();
+        if live.is_empty() {
+            return Reach::NoPods;
+        }
+        let refusal = |pod: &&Pod| {
+            let refused = pod
+                .refused
+                .iter()
+                .find(|refused| refused.tenant == *tenant && refused.revision >= revision)?;
+            Some(Reach::Refused { pod: pod.name.clone(), reason: refused.reason.clone() })
+        };
+        if let Some(refused) = live.iter().find_map(refusal) {
+            return refused;
+        }
+        let mut behind: Vec<String> =
+            live.iter().filter(|pod| pod.applied < revision).map(|pod| pod.name.clone()).collect();
+        behind.sort();
+        if behind.is_empty() { Reach::All } else { Reach::Lagging(behind) }
+    }
+
+    /// What decides about every tenant's reach now.
+    pub fn summary(&self, now: Instant) -> Summary {
+        let pods = self.pods.read();
+        let mut summary = Summary { applied: u64::MAX, ..Summary::default() };
+        for pod in pods.values().filter(|pod| pod.is_live(now)) {
+            summary.live += 1;
+            summary.lagging += usize::from(now.duration_since(pod.heard) > LAGGING_AFTER);
+            summary.applied = summary.applied.min(pod.applied);
+            for refused in &pod.refused {
+                summary.refused.insert(refused.tenant.clone(), refused.revision);
+            }
+        }
+        summary
+    }
+}
+
+impl Pod {
+    fn is_live(&self, now: Instant) -> bool {
+        now.duration_since(self.heard) <= DROPPED_AFTER
+    }
+}
+
+impl Summary {
+    /// Whether the reach of a revision of this tenant may differ between `self` and `other`.
+    pub fn differs_for(&self, other: &Self, tenant: &TenantName, revision: u64) -> bool {
+        let reached = |summary: &Self| (summary.live > 0, summary.live > 0 && summary.applied >= revision);
+        reached(self) != reached(other) || self.refused.get(tenant) != other.refused.get(tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(id: u128, applied: u64, refused: Vec<Refused>) -> Heartbeat {
+        Heartbeat {
+            incarnation: Incarnation(id),
+            pod: format!("ingest-{id}"),
+            applied_revision: applied,
+            refused,
+            pack_version: 1,
+            beat: applied,
+        }
+    }
+
+    #[test]
+    fn a_revision_is_reached_when_every_live_pod_has_applied_it() {
+        let (fleet, now, acme) = (Fleet::default(), Instant::now(), "acme".parse::<TenantName>().unwrap());
+        assert_eq!(fleet.reach(&acme, 1, now), Reach::NoPods);
+        fleet.heard(beat(1, 7, vec![]), Duration::ZERO, now);
+        fleet.heard(beat(2, 6, vec![]), Duration::from_secs(5), now);
+        assert_eq!(fleet.reach(&acme, 6, now), Reach::All);
+        assert_eq!(fleet.reach(&acme, 7, now), Reach::Lagging(vec!["ingest-2".into()]));
+        let later = now + Duration::from_secs(2);
+        assert_eq!(fleet.reach(&acme, 7, later), Reach::All, "a silent pod is dropped after 6 s");
+        assert_eq!(fleet.reach(&acme, 7, later + Duration::from_secs(9)), Reach::NoPods);
+    }
+
+    #[test]
+    fn a_refusal_is_not_a_lag() {
+        let (fleet, now, acme) = (Fleet::default(), Instant::now(), "acme".parse::<TenantName>().unwrap());
+        let refused = Refused { tenant: acme.clone(), revision: 7, reason: "zone".into() };
+        fleet.heard(beat(1, 7, vec![refused]), Duration::ZERO, now);
+        assert!(matches!(fleet.reach(&acme, 7, now), Reach::Refused { .. }));
+        assert_eq!(fleet.reach(&acme, 8, now), Reach::Lagging(vec!["ingest-1".into()]));
+        assert_eq!(fleet.reach(&"wayne".parse().unwrap(), 7, now), Reach::All);
+    }
+
+    #[test]
+    fn summaries_differ_only_for_the_tenants_concerned() {
+        let (acme, wayne) = ("acme".parse::<TenantName>().unwrap(), "wayne".parse::<TenantName>().unwrap());
+        let old = Summary { live: 2, applied: 5, ..Summary::default() };
+        let new = Summary { applied: 8, refused: BTreeMap::from([(wayne.clone(), 8)]), ..old.clone() };
+        assert!(new.differs_for(&old, &acme, 6));
+        assert!(!new.differs_for(&old, &acme, 5) && !new.differs_for(&old, &acme, 9));
+        assert!(new.differs_for(&old, &wayne, 5));
+        let none = Summary { applied: u64::MAX, ..Summary::default() };
+        assert!(none.differs_for(&old, &acme, 1));
+    }
+}

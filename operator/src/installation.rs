@@ -1,0 +1,165 @@
+//! The objects of the installation itself: buckets, ledgers, the stream of denials. Observed, planned, executed at start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use event::names::{LEDGER_SHARDS, ledger_bucket};
+use event::{Observed, Stamp};
+use jetstream::streams::ViolationsSettings;
+use jetstream::{BucketSpec, Expectation, LedgerWindow, Storage, StreamSpec, StreamState, Streams, streams};
+use policy::snapshot::Index;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::errors::{Failure, System};
+
+/// Stands for the tenant in the stamps of the installation's own objects; no tenant can have this name.
+const PLATFORM: &str = "_platform";
+const VIOLATIONS_AGE: Duration = Duration::from_secs(30 * 86_400);
+const VIOLATIONS_BYTES: u64 = 256 << 20;
+
+/// The stamp of the installation's own objects.
+pub fn stamp(installation: &str) -> Stamp {
+    Stamp {
+        installation: installation.to_owned(),
+        tenant: PLATFORM.to_owned(),
+        uid: installation.to_owned(),
+        lineage: installation.to_owned(),
+        released: false,
+    }
+}
+
+/// Creates or repairs every bucket that holds no counts, and the stream of denials.
+///
+/// # Errors
+/// When NATS fails, or an object belongs to another installation.
+pub async fn ensure<S: Streams>(nats: &S, installation: &str, replicas: usize) -> Result<(), Failure> {
+    let stamp = stamp(installation);
+    let buckets = [BucketSpec::policy, BucketSpec::pods, BucketSpec::intents, BucketSpec::leases]
+        .map(|spec| spec(replicas));
+    for bucket in buckets {
+        settle(nats, &bucket.stream(&stamp)).await?;
+    }
+    let violations = ViolationsSettings { replicas, max_age: VIOLATIONS_AGE, max_bytes: VIOLATIONS_BYTES };
+    settle(nats, &StreamSpec::violations(violations, &stamp)).await
+}
+
+/// Creates or repairs the quota ledgers and returns the id of each. A ledger that the index knows and that is gone is
+/// not replaced by an empty one: counting anew would admit what was already used. Pods refuse by its old id instead.
+///
+/// # Errors
+/// When NATS fails, or a ledger belongs to another installation.
+pub async fn ensure_ledgers<S: Streams>(
+    nats: &S,
+    installation: &str,
+    replicas: usize,
+    known: Option<&Index>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let stamp = stamp(installation);
+    let mut ids = BTreeMap::new();
+    for (window, shard) in LedgerWindow::ALL.into_iter().flat_map(|w| (0..LEDGER_SHARDS).map(move |s| (w, s)))
+    {
+        let bucket = ledger_bucket(window.as_str(), shard);
+        let have = nats.observe(&BucketSpec::stream_name(&bucket)).await;
+        let known = known.and_then(|index| index.ledgers.get(&bucket)).map(String::as_str);
+        let pattern = BucketSpec::ledger(window, shard, replicas, "");
+        let found = have.present().and_then(|state| id_of(state, &pattern));
+        let persistent = pattern.storage == Storage::File;
+        if let Observed::Unknown(reason) = have {
+            return Err(Failure::unknown(System::Nats, reason));
+        }
+        match ledger(known, found, persistent) {
+            Ledger::Keep(id) => {
+                settle(nats, &BucketSpec::ledger(window, shard, replicas, &id).stream(&stamp)).await?;
+                ids.insert(bucket, id);
+            }
+            Ledger::Create => {
+                let id = random_id()?;
+                settle(nats, &BucketSpec::ledger(window, shard, replicas, &id).stream(&stamp)).await?;
+                ids.insert(bucket, id);
+            }
+            Ledger::Lost(id) => {
+                tracing::error!(
+                    bucket,
+                    ledger = id,
+                    "a quota ledger is lost: its limits refuse until it is reseeded"
+                );
+                ids.insert(bucket, id);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ledger {
+    Keep(String),
+    Create,
+    Lost(String),
+}
+
+/// What to do about a ledger: `known` is the id that the index told pods, `found` the one that the bucket carries.
+fn ledger(known: Option<&str>, found: Option<&str>, persistent: bool) -> Ledger {
+    match (known, found) {
+        (Some(known), Some(found)) if known != found && persistent => Ledger::Lost(known.to_owned()),
+        (_, Some(found)) => Ledger::Keep(found.to_owned()),
+        (Some(known), None) if persistent => Ledger::Lost(known.to_owned()),
+        // Rates live in memory and are gone with the server: a window later nothing of them matters.
+        (_, None) => Ledger::Create,
+    }
+}
+
+/// The id that a ledger's stream carries: the one piece of metadata that its spec asks for.
+fn id_of<'a>(state: &'a StreamState, pattern: &BucketSpec) -> Option<&'a str> {
+    pattern.metadata.keys().find_map(|key| state.metadata.get(key)).map(String::as_str)
+}
+
+fn random_id() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Failure::Defect {
+        system: System::Nats,
+        detail: "no randomness for a ledger id".to_owned(),
+    })?;
+    Ok(event::ids::base32(u128::from_be_bytes(bytes)))
+}
+
+/// Observes, plans and executes one stream.
+async fn settle<S: Streams>(nats: &S, want: &StreamSpec) -> Result<(), Failure> {
+    let have = nats.observe(&want.name).await;
+    let plan = streams::plan(want, &have, Expectation::MayCreate);
+    if let Some(blocked) = plan.blocked {
+        return Err(match blocked {
+            streams::Blocked::Unknown(reason) => Failure::unknown(System::Nats, reason),
+            other => {
+                let detail = format!("stream {} cannot be had: {other:?}", want.name);
+                Failure::Defect { system: System::Nats, detail }
+            }
+        });
+    }
+    for step in &plan.steps {
+        match step {
+            streams::StreamStep::Create(_) => tracing::info!(stream = want.name, "creating"),
+            streams::StreamStep::Update { fields, .. } => {
+                tracing::info!(stream = want.name, ?fields, "repairing")
+            }
+            streams::StreamStep::Restamp { .. } => tracing::info!(stream = want.name, "stamping"),
+        }
+        nats.execute(step).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_ledger_is_not_replaced_by_an_empty_one() {
+        assert_eq!(ledger(None, None, true), Ledger::Create);
+        assert_eq!(ledger(Some("a"), Some("a"), true), Ledger::Keep("a".into()));
+        assert_eq!(ledger(None, Some("a"), true), Ledger::Keep("a".into()));
+        assert_eq!(ledger(Some("a"), None, true), Ledger::Lost("a".into()));
+        assert_eq!(ledger(Some("a"), Some("b"), true), Ledger::Lost("a".into()));
+        assert_eq!(ledger(Some("a"), None, false), Ledger::Create, "rates live in memory");
+        assert_eq!(ledger(Some("a"), Some("b"), false), Ledger::Keep("b".into()));
+    }
+}

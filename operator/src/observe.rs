@@ -1,0 +1,237 @@
+//! Metrics, under the names that dashboards for Kubernetes controllers expect.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::engine::Queue;
+use crate::engine::queue::Action;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Controller {
+    controller: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    controller: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Category {
+    controller: &'static str,
+    category: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Name {
+    name: &'static str,
+}
+
+/// Buckets of controller-runtime, in seconds.
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
+
+/// All metrics of the process; clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    reconciles: Family<Outcome, Counter>,
+    errors: Family<Category, Counter>,
+    seconds: Family<Controller, Histogram>,
+    active: Family<Controller, Gauge>,
+    workers: Family<Controller, Gauge>,
+    depth: Family<Name, Gauge>,
+    adds: Family<Name, Counter>,
+    retries: Family<Name, Counter>,
+    unreadable: Family<Name, Gauge>,
+    snapshots: Family<Name, Counter>,
+    pods: Family<Name, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let seconds = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let metrics = Self {
+            registry: Arc::default(),
+            reconciles: Family::default(),
+            errors: Family::default(),
+            seconds,
+            active: Family::default(),
+            workers: Family::default(),
+            depth: Family::default(),
+            adds: Family::default(),
+            retries: Family::default(),
+            unreadable: Family::default(),
+            snapshots: Family::default(),
+            pods: Family::default(),
+        };
+        let m = &metrics;
+        let runtime = "controller_runtime";
+        registry.register(format!("{runtime}_reconcile"), "Reconciles by result", m.reconciles.clone());
+        registry.register(
+            format!("{runtime}_reconcile_errors"),
+            "Failed reconciles by category",
+            m.errors.clone(),
+        );
+        registry.register(
+            format!("{runtime}_reconcile_time_seconds"),
+            "Length of a reconcile",
+            m.seconds.clone(),
+        );
+        registry.register(format!("{runtime}_active_workers"), "Workers at work", m.active.clone());
+        registry.register(format!("{runtime}_max_concurrent_reconciles"), "Workers", m.workers.clone());
+        registry.register("workqueue_depth", "Objects waiting for a worker", m.depth.clone());
+        registry.register("workqueue_adds", "Objects ever queued", m.adds.clone());
+        registry.register(
+            "workqueue_retries",
+            "Objects ever queued again after a failure",
+            m.retries.clone(),
+        );
+        registry.register(
+            "meterplane_unreadable_objects",
+            "Stored objects that this build cannot read; their last accepted form stays in force",
+            m.unreadable.clone(),
+        );
+        registry.register(
+            "meterplane_snapshot_writes",
+            "Policy snapshots by what became of them",
+            m.snapshots.clone(),
+        );
+        registry.register("meterplane_ingest_pods", "Ingest pods by state", m.pods.clone());
+        Self { registry: Arc::new(registry), ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The metrics of one controller with `workers` workers.
+    pub fn controller(&self, name: &'static str, workers: usize) -> ControllerMetrics {
+        self.workers.get_or_create(&Controller { controller: name }).set(workers as i64);
+        ControllerMetrics { name, all: self.clone() }
+    }
+
+    /// Notes a queue's numbers.
+    pub fn queue(&self, name: &'static str, queue: &Queue) {
+        let (depth, name) = (queue.depth(), Name { name });
+        self.depth.get_or_create(&name).set(depth.ready as i64);
+        store(&self.adds.get_or_create(&name), depth.added);
+        store(&self.retries.get_or_create(&name), depth.retried);
+    }
+
+    /// Notes how many objects of a kind cannot be read.
+    pub fn unreadable(&self, kind: &'static str, count: usize) {
+        self.unreadable.get_or_create(&Name { name: kind }).set(count as i64);
+    }
+
+    /// Counts what became of a snapshot: written, unchanged, deleted.
+    pub fn snapshot(&self, outcome: &'static str) {
+        self.snapshots.get_or_create(&Name { name: outcome }).inc();
+    }
+
+    /// Notes how many pods are in a state: live, lagging.
+    pub fn pods(&self, state: &'static str, count: usize) {
+        self.pods.get_or_create(&Name { name: state }).set(count as i64);
+    }
+
+    /// All metrics as OpenMetrics text.
+    pub fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String cannot fail; were it to, an empty page says so.
+        if text::encode(&mut out, &self.registry).is_err() {
+            out.clear();
+        }
+        out
+    }
+}
+
+fn store(counter: &Counter, value: u64) {
+    let inner: &AtomicU64 = counter.inner();
+    inner.store(value, Ordering::Relaxed);
+}
+
+/// The metrics of one controller.
+#[derive(Clone)]
+pub struct ControllerMetrics {
+    name: &'static str,
+    all: Metrics,
+}
+
+impl ControllerMetrics {
+    /// Name of the controller.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Begins a reconcile.
+    pub fn begin(&self) -> Step {
+        self.all.active.get_or_create(&Controller { controller: self.name }).inc();
+        Step { metrics: self.clone(), begun: Instant::now(), result: "abandoned" }
+    }
+}
+
+/// A reconcile under way; dropped without an end it counts as abandoned.
+#[must_use]
+pub struct Step {
+    metrics: ControllerMetrics,
+    begun: Instant,
+    result: &'static str,
+}
+
+impl Step {
+    /// It ended well.
+    pub fn finish(mut self, action: Action) {
+        self.result = match action {
+            Action::Await => "success",
+            Action::After(_) => "requeue_after",
+            Action::Again | Action::Backoff => "requeue",
+        };
+    }
+
+    /// It failed.
+    pub fn fail(mut self, _action: Action, category: &'static str) {
+        self.result = "error";
+        let controller = self.metrics.name;
+        self.metrics.all.errors.get_or_create(&Category { controller, category }).inc();
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let (controller, all) = (self.metrics.name, &self.metrics.all);
+        all.active.get_or_create(&Controller { controller }).dec();
+        all.reconciles.get_or_create(&Outcome { controller, result: self.result }).inc();
+        all.seconds.get_or_create(&Controller { controller }).observe(self.begun.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reconciles_are_counted_by_result_even_when_abandoned() {
+        let metrics = Metrics::default();
+        let tenant = metrics.controller("tenant", 4);
+        tenant.begin().finish(Action::Await);
+        tenant.begin().fail(Action::Backoff, "unavailable");
+        drop(tenant.begin());
+        let text = metrics.encode();
+        for line in [
+            r#"controller_runtime_reconcile_total{controller="tenant",result="success"} 1"#,
+            r#"controller_runtime_reconcile_total{controller="tenant",result="abandoned"} 1"#,
+            r#"controller_runtime_reconcile_errors_total{controller="tenant",category="unavailable"} 1"#,
+            r#"controller_runtime_active_workers{controller="tenant"} 0"#,
+            r#"controller_runtime_max_concurrent_reconciles{controller="tenant"} 4"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

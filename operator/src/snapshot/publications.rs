@@ -1,0 +1,115 @@
+//! What stands in the policy bucket, as this process last read or wrote it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use policy::snapshot::{ApiKey, Snapshot};
+use tokio::time::Instant;
+
+/// One tenant's snapshot in the bucket.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Its revision in the bucket.
+    pub revision: u64,
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// Name and generation of the plan that it was compiled from, when this process did so.
+    pub plan: Option<(String, i64)>,
+    /// When this process wrote or first saw it.
+    pub at: Instant,
+    /// Revision since which each limit and key stands there as it does, by identity.
+    since: HashMap<String, u64>,
+}
+
+impl Publication {
+    /// Revision since which a limit or key stands in the snapshot as it does now.
+    pub fn since(&self, identity: &str) -> Option<u64> {
+        self.since.get(identity).copied()
+    }
+}
+
+/// All publications, by tenant.
+#[derive(Default)]
+pub struct Publications {
+    by_tenant: RwLock<HashMap<String, Arc<Publication>>>,
+}
+
+impl Publications {
+    /// One tenant's.
+    pub fn get(&self, tenant: &str) -> Option<Arc<Publication>> {
+        self.by_tenant.read().get(tenant).cloned()
+    }
+
+    /// All.
+    pub fn list(&self) -> Vec<(String, Arc<Publication>)> {
+        self.by_tenant
+            .read()
+            .iter()
+            .map(|(tenant, publication)| (tenant.clone(), publication.clone()))
+            .collect()
+    }
+
+    /// Takes over what stands in the bucket now. Whether that is another revision or plan than was known.
+    pub fn put(&self, revision: u64, snapshot: Snapshot, plan: Option<(String, i64)>) -> bool {
+        let tenant = snapshot.tenant.to_string();
+        let mut by_tenant = self.by_tenant.write();
+        let old = by_tenant.get(&tenant);
+        if old.is_some_and(|old| old.revision == revision && (plan.is_none() || old.plan == plan)) {
+            return false;
+        }
+        let since = since(&snapshot, revision, old.map(Arc::as_ref));
+        let at = old.filter(|old| old.revision == revision).map_or_else(Instant::now, |old| old.at);
+        let publication = Publication { revision, snapshot: Arc::new(snapshot), plan, at, since };
+        by_tenant.insert(tenant, Arc::new(publication));
+        true
+    }
+
+    /// Forgets a tenant whose entry was deleted.
+    pub fn remove(&self, tenant: &str) -> Option<Arc<Publication>> {
+        self.by_tenant.write().remove(tenant)
+    }
+}
+
+fn since(snapshot: &Snapshot, revision: u64, old: Option<&Publication>) -> HashMap<String, u64> {
+    let kept = |identity: &str, same: bool| -> u64 {
+        old.filter(|_| same).and_then(|old| old.since(identity)).unwrap_or(revision)
+    };
+    let limits = snapshot.limits.iter().map(|limit| {
+        let same = old.is_some_and(|old| old.snapshot.limits.contains(limit));
+        (limit.identity.clone(), kept(&limit.identity, same))
+    });
+    let ids = snapshot.keys.iter().map(|key| key.id.as_str());
+    let keys = ids.map(|id| {
+        let same = old.is_some_and(|old| of(&old.snapshot, id).eq(of(snapshot, id)));
+        (key_name(id), kept(&key_name(id), same))
+    });
+    limits.chain(keys).collect()
+}
+
+fn of<'a>(snapshot: &'a Snapshot, id: &'a str) -> impl Iterator<Item = &'a ApiKey> {
+    snapshot.keys.iter().filter(move |key| key.id == id)
+}
+
+/// Limits and keys of one name are different things.
+pub fn key_name(id: &str) -> String {
+    format!("key {id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::assemble::tests::snapshot_of;
+
+    #[test]
+    fn an_unchanged_limit_keeps_the_revision_it_appeared_with() {
+        let publications = Publications::default();
+        let first = snapshot_of(&[("plan.a", 1), ("plan.b", 1)]);
+        assert!(publications.put(10, first.clone(), None));
+        assert!(!publications.put(10, first, None));
+        assert!(publications.put(11, snapshot_of(&[("plan.a", 1), ("plan.b", 2), ("plan.c", 1)]), None));
+        let publication = publications.get("acme").unwrap();
+        let since = |identity| publication.since(identity);
+        assert_eq!((since("plan.a"), since("plan.b"), since("plan.c")), (Some(10), Some(11), Some(11)));
+    }
+}

@@ -1,0 +1,200 @@
+//! A declared limit as the policy crate understands it, or why it is not accepted.
+
+use crds::LimitRule;
+use crds::limit as declared;
+use policy::compile::{RuleInput, check_rule};
+use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+use policy::window::Window;
+
+use crate::conditions::Why;
+
+/// Where a rule stands and who says so.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// `plan.<name>` or `ns.<namespace>.<name>`.
+    pub identity: String,
+    /// The name people know the limit by.
+    pub name: String,
+    /// The resource.
+    pub origin: Origin,
+    /// Path of the rule in the resource, with its dot: `spec.` or `spec.limits[0].`.
+    pub path: String,
+}
+
+/// Reads a declared rule.
+///
+/// # Errors
+/// Why it is not accepted, naming the field.
+pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
+    supported(place, declared)?;
+    let (max, window, burst) = amount(place, declared)?;
+    let input = RuleInput {
+        identity: place.identity.clone(),
+        name: place.name.clone(),
+        per: match declared.per {
+            declared::Per::Tenant => Per::Tenant,
+            declared::Per::User => Per::User,
+            declared::Per::ApiKey => Per::ApiKey,
+        },
+        max,
+        window,
+        burst,
+        measure: measure(place, declared)?,
+        matches: matches(declared),
+        mode: match declared.mode {
+            declared::Mode::Observe => Mode::Observe,
+            declared::Mode::Warn => Mode::Warn,
+            declared::Mode::Enforce => Mode::Enforce,
+        },
+        failure_mode: match declared.failure_mode {
+            declared::FailureMode::Closed => FailureMode::Closed,
+            declared::FailureMode::LastLease => FailureMode::LastLease,
+            declared::FailureMode::Open => FailureMode::Open,
+        },
+        warn_at: declared.warn_at.clone(),
+        origin: place.origin.clone(),
+    };
+    check_rule(&input).map_err(|(field, message)| invalid(place, &field, &message))?;
+    Ok(input)
+}
+
+/// What can be written but not enforced yet is refused, never ignored.
+fn supported(place: &Place, declared: &LimitRule) -> Result<(), Why> {
+    let not = |field: &str, what: &str| Err(not_supported(&format!("{}{field}", place.path), what));
+    if declared.quota.as_ref().is_some_and(|quota| quota.period == declared::QuotaPeriod::Total) {
+        return not("quota.period", "Total");
+    }
+    if declared.rollout_percent.is_some_and(|percent| percent != 100) {
+        return not("rolloutPercent", "a partial rollout");
+    }
+    if declared.count_from.is_some() {
+        return not("countFrom", "choosing where counting starts");
+    }
+    if declared.mode == declared::Mode::Warn {
+        return not("mode", "Warn");
+    }
+    Ok(())
+}
+
+/// The refusal of something that this version does not enforce.
+pub fn not_supported(field: &str, what: &str) -> Why {
+    Why::new("NotSupported", format!("{field}: {what} is not supported by this version"))
+}
+
+fn invalid(place: &Place, field: &str, message: &str) -> Why {
+    let reason = if field == "match.expression" { "InvalidExpression" } else { "Invalid" };
+    Why::new(reason, format!("{}{field}: {message}", place.path))
+}
+
+fn amount(place: &Place, declared: &LimitRule) -> Result<(u64, Window, u64), Why> {
+    match (&declared.quota, &declared.rate) {
+        (Some(quota), None) => {
+            let window = match quota.period {
+                declared::QuotaPeriod::Hour => Window::Hour,
+                declared::QuotaPeriod::Day => Window::Day,
+                declared::QuotaPeriod::Month => Window::Month,
+                declared::QuotaPeriod::Total => Window::Total,
+            };
+            Ok((quota.max.value(), window, 0))
+        }
+        (None, Some(rate)) => {
+            let window = match rate.period {
+                declared::RatePeriod::Second => Window::Second,
+                declared::RatePeriod::Minute => Window::Minute,
+            };
+            Ok((rate.max.value(), window, rate.burst.as_ref().map_or(0, crds::IntOrQuantity::value)))
+        }
+        _ => Err(invalid(place, "quota", "exactly one of quota and rate is required")),
+    }
+}
+
+fn measure(place: &Place, declared: &LimitRule) -> Result<Measure, Why> {
+    let Some(measure) = &declared.measure else { return Ok(Measure::Count) };
+    match (measure.kind, &measure.field) {
+        (declared::MeasureKind::Count, _) => Ok(Measure::Count),
+        (declared::MeasureKind::Sum, Some(field)) => Ok(Measure::Sum { field: field.clone() }),
+        (declared::MeasureKind::Sum, None) => {
+            Err(invalid(place, "measure.field", "is required with type Sum"))
+        }
+    }
+}
+
+fn matches(declared: &LimitRule) -> Match {
+    let Some(matches) = &declared.matches else { return Match::default() };
+    Match {
+        features: matches.features.clone(),
+        users: matches.users.clone(),
+        expression: matches.expression.clone(),
+    }
+}
+
+/// The limit of the plan that makes `limit` without effect: it counts at least what `limit` counts, for at least as
+/// many, and admits no more.
+pub fn covering<'a>(limit: &Limit, all: &'a [Limit]) -> Option<&'a Limit> {
+    all.iter().find(|plan| {
+        plan.origin.kind == PLAN
+            && plan.mode == Mode::Enforce
+            && plan.window == limit.window
+            && plan.measure == limit.measure
+            && (plan.per == limit.per || plan.per == Per::Tenant)
+            && (plan.matches == Match::default() || plan.matches == limit.matches)
+            && plan.max.saturating_add(plan.burst) <= limit.max
+    })
+}
+
+/// Kind of the origin of a plan's limits.
+pub const PLAN: &str = "Plan";
+/// Kind of the origin of a namespace's limits.
+pub const USAGE_LIMIT: &str = "UsageLimit";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<RuleInput, Why> {
+        let declared: LimitRule = serde_yaml_ng::from_str(yaml).unwrap();
+        let place = Place {
+            identity: "ns.acme.x".into(),
+            name: "x".into(),
+            origin: Origin::default(),
+            path: "spec.".into(),
+        };
+        rule(&place, &declared)
+    }
+
+    #[test]
+    fn declared_rules_become_numbers() {
+        let sum = read("{per: Tenant, match: {features: [ai.*]}, measure: {type: Sum, field: tokens}, quota: {max: 10M, period: Month}}")
+            .unwrap();
+        assert_eq!((sum.max, sum.window, sum.burst), (10_000_000, Window::Month, 0));
+        assert_eq!(sum.measure, Measure::Sum { field: "tokens".into() });
+        let rate = read("{per: User, rate: {max: 500, period: Second, burst: 1k}}").unwrap();
+        assert_eq!(
+            (rate.max, rate.window, rate.burst, rate.mode),
+            (500, Window::Second, 1_000, Mode::Enforce)
+        );
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_not_accepted() {
+        for (yaml, field) in [
+            ("{per: Tenant, quota: {max: 1, period: Total}}", "spec.quota.period"),
+            ("{per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 50}", "spec.rolloutPercent"),
+            ("{per: Tenant, quota: {max: 1, period: Day}, countFrom: Period}", "spec.countFrom"),
+            ("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn}", "spec.mode"),
+        ] {
+            let why = read(yaml).unwrap_err();
+            assert_eq!(why.reason, "NotSupported", "{yaml}");
+            assert!(why.message.starts_with(field), "{}", why.message);
+        }
+        assert!(read("{per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 100}").is_ok());
+    }
+
+    #[test]
+    fn expressions_are_refused_with_their_path() {
+        let why = read("{per: Tenant, quota: {max: 1, period: Day}, match: {expression: 'event.data.'}}")
+            .unwrap_err();
+        assert_eq!(why.reason, "InvalidExpression");
+        assert!(why.message.starts_with("spec.match.expression: is not CEL"), "{}", why.message);
+    }
+}
