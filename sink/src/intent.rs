@@ -123,11 +123,6 @@ impl Record {
         self.hi + 1
     }
 
-    /// Rows that go into `events_raw`.
-    pub fn rows(&self) -> u64 {
-        self.blocks.iter().map(|block| u64::from(block.rows)).sum()
-    }
-
     /// Token of a block: the table remembers it, so the block goes in once.
     pub fn token(&self, lane: &str, part: &str) -> String {
         format!("{lane}:{}:{}-{}:{part}", self.epoch, self.lo, self.hi)
@@ -169,7 +164,7 @@ mod tests {
         assert_eq!(first.next_seq(), 1);
         let blocks = vec![PartitionRows { partition: 20261120, rows: 2 }];
         let open = first.open(1, 3, [4, 1].into_iter().collect(), blocks);
-        assert_eq!((open.intent, open.events, open.rows(), open.next_seq()), (1, 4, 2, 4));
+        assert_eq!((open.intent, open.events, open.next_seq()), (1, 4, 4));
         assert_eq!(open.token("acme", "20261120"), "acme:7:1-3:20261120");
         let taken = open.claimed(Incarnation(2));
         assert_eq!((taken.owner, taken.state, &taken.removed), (Incarnation(2), State::Open, &open.removed));

@@ -21,11 +21,18 @@ pub struct Taken {
     pub lost: u64,
 }
 
-/// Claims the lane for `me` and replays an open intent. The caller has made sure that the recorded owner is gone; the
-/// compare-and-set of the claim keeps it out if it is not.
-pub async fn take<P: Port>(port: &mut P, lane: &str, me: Incarnation, epoch: i64) -> Result<Taken, Stop> {
+/// Claims the lane for `me` and replays an open intent. `gone` says of an owner that it sends no more inserts; the
+/// compare-and-set of the claim keeps everybody else out.
+pub async fn take<P: Port>(
+    port: &mut P,
+    lane: &str,
+    me: Incarnation,
+    epoch: i64,
+    gone: impl AsyncFnOnce(Incarnation) -> bool,
+) -> Result<Taken, Stop> {
     let mut record = match port.read().await? {
-        Some(record) => record.claimed(me),
+        Some(record) if record.owner == me || gone(record.owner).await => record.claimed(me),
+        Some(record) => return Err(Stop::Lost(format!("{} holds it", record.owner))),
         None if port.has_rows(epoch).await? => {
             // Starting at 1 would call every stored event a duplicate of itself.
             return Err(Stop::Stuck(

@@ -1,0 +1,55 @@
+//! What all lanes of the process share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jetstream::Bucket;
+use tokio::sync::{Semaphore, watch};
+
+use crate::budget::Budget;
+use crate::dedup::MemoryBudget;
+use crate::holders::Holders;
+use crate::lease::Lease;
+use crate::metrics::Metrics;
+
+/// Shared by all lanes.
+pub struct Context {
+    /// The connection to NATS.
+    pub nats: jetstream::Client,
+    /// The intents.
+    pub intents: Bucket,
+    /// For reading from ClickHouse.
+    pub reader: clickhouse::Client,
+    /// This process's lease.
+    pub lease: Lease,
+    /// The others'.
+    pub holders: Holders,
+    /// When to insert.
+    pub budget: Budget,
+    /// For ids.
+    pub memory: Arc<MemoryBudget>,
+    /// For messages, in MiB.
+    pub buffers: Arc<Semaphore>,
+    /// For how long a repeated event is recognised.
+    pub horizon_days: u32,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Lanes were listed at least once.
+    pub discovered: AtomicBool,
+    /// Turns true when the process shall end.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Whether the process shall end.
+    pub fn is_shutting_down(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
+    /// Sleeps, or returns early when the process shall end.
+    pub async fn pause(&self, duration: std::time::Duration) {
+        let mut shutdown = self.shutdown.clone();
+        // An error means that whoever would say so is gone, which is the end as well.
+        let _ = tokio::time::timeout(duration, shutdown.wait_for(|ends| *ends)).await;
+    }
+}

@@ -1,0 +1,160 @@
+//! What this sink knows of the others' leases, by its own monotonic clock.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use event::Incarnation;
+use futures_util::StreamExt;
+use jetstream::{Bucket, CasError, WatchEvent};
+
+use crate::lease::{Entry, TAKE, key};
+
+/// The others' leases.
+pub struct Holders {
+    bucket: Bucket,
+    seen: Mutex<Seen>,
+}
+
+/// Entries as they arrived.
+#[derive(Debug, Default)]
+struct Seen {
+    entries: HashMap<String, (u64, Entry, Instant)>,
+    /// Since when the list is complete.
+    synced: Option<Instant>,
+}
+
+/// Whether a lane's owner stands in the way.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is gone.
+    Gone,
+    /// It must be ended first, if it still has this revision.
+    End(u64, Entry),
+    /// It is alive, or not known to be dead.
+    Wait,
+}
+
+impl Seen {
+    fn put(&mut self, key: String, revision: u64, value: &[u8], now: Instant) {
+        // What cannot be read is kept as it is told: a holder that does not renew.
+        let entry =
+            serde_json::from_slice(value).unwrap_or(Entry { renewal: 0, ended: false, pod: String::new() });
+        // A resumed watch repeats entries: only another revision is a sign of life.
+        if self.entries.get(&key).is_none_or(|(known, ..)| *known != revision) {
+            self.entries.insert(key, (revision, entry, now));
+        }
+    }
+
+    fn verdict(&self, owner: &str, now: Instant) -> Verdict {
+        let stale = |since: Instant| now.duration_since(since) >= TAKE;
+        match self.entries.get(owner) {
+            Some((_, entry, _)) if entry.ended => Verdict::Gone,
+            Some((revision, entry, since)) if stale(*since) => Verdict::End(*revision, entry.clone()),
+            // Its entry is gone, so its next renewal fails; until then it may be at work.
+            None if self.synced.is_some_and(stale) => Verdict::Gone,
+            Some(_) | None => Verdict::Wait,
+        }
+    }
+}
+
+impl Holders {
+    /// Knows nothing yet; [`Holders::follow`] keeps it up to date.
+    pub fn new(bucket: Bucket) -> Self {
+        Self { bucket, seen: Mutex::default() }
+    }
+
+    /// Whether the list is complete.
+    pub fn is_synced(&self) -> bool {
+        self.seen().synced.is_some()
+    }
+
+    /// Follows the bucket for ever.
+    pub async fn follow(&self) {
+        let mut watch = self.bucket.watch();
+        while let Some(event) = watch.next().await {
+            let now = Instant::now();
+            let mut seen = self.seen();
+            match event {
+                WatchEvent::Put(entry) => seen.put(entry.key, entry.revision, &entry.value, now),
+                WatchEvent::Delete { key, .. } => {
+                    seen.entries.remove(&key);
+                    seen.synced = seen.synced.map(|_| now);
+                }
+                WatchEvent::Synced { .. } => {
+                    seen.synced.get_or_insert(now);
+                }
+                WatchEvent::Reset => *seen = Seen::default(),
+            }
+        }
+    }
+
+    /// Makes sure that `owner` sends no more inserts; `false` when it may.
+    pub async fn is_gone(&self, owner: Incarnation) -> bool {
+        let key = key(owner);
+        let verdict = self.seen().verdict(&key, Instant::now());
+        match verdict {
+            Verdict::Gone => true,
+            Verdict::Wait => false,
+            Verdict::End(revision, entry) => {
+                let ended = Entry { ended: true, ..entry };
+                match self.bucket.update(&key, ended.encode(), revision).await {
+                    Ok(revision) => {
+                        tracing::warn!(%owner, pod = ended.pod, "took a sink for dead");
+                        self.seen().put(key, revision, &ended.encode(), Instant::now());
+                        true
+                    }
+                    Err(CasError::Conflict) => false,
+                    Err(error) => {
+                        tracing::warn!(%error, %owner, "a stale lease was not ended");
+                        false
+                    }
+                }
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn entry(ended: bool) -> Entry {
+        Entry { renewal: 1, ended, pod: "a".to_owned() }
+    }
+
+    #[test]
+    fn an_owner_is_dead_when_its_entry_stood_still_for_five_seconds() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut seen = Seen { synced: Some(start), ..Seen::default() };
+        seen.put("a".to_owned(), 1, &entry(false).encode(), start);
+        assert_eq!(seen.verdict("a", after(4_999)), Verdict::Wait);
+        assert_eq!(seen.verdict("a", after(5_000)), Verdict::End(1, entry(false)));
+        seen.put("a".to_owned(), 1, &entry(false).encode(), after(4_000));
+        assert_eq!(
+            seen.verdict("a", after(5_000)),
+            Verdict::End(1, entry(false)),
+            "a repeated entry is no life"
+        );
+        seen.put("a".to_owned(), 2, &entry(false).encode(), after(4_000));
+        assert_eq!(seen.verdict("a", after(5_000)), Verdict::Wait);
+        seen.put("a".to_owned(), 3, &entry(true).encode(), after(4_001));
+        assert_eq!(seen.verdict("a", after(4_001)), Verdict::Gone, "given back");
+    }
+
+    #[test]
+    fn an_owner_without_an_entry_is_waited_for_as_well() {
+        let start = Instant::now();
+        let mut seen = Seen::default();
+        assert_eq!(seen.verdict("b", start + Duration::from_secs(60)), Verdict::Wait, "nothing is known yet");
+        seen.synced = Some(start);
+        assert_eq!(seen.verdict("b", start + Duration::from_secs(4)), Verdict::Wait);
+        assert_eq!(seen.verdict("b", start + Duration::from_secs(5)), Verdict::Gone);
+    }
+}

@@ -1,0 +1,155 @@
+//! What a sink asks ClickHouse.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use clickhouse::query::Millis;
+use clickhouse::schema::Table;
+use clickhouse::{ClickHouseError, Client, Day, Query};
+use event::{EventHash, Lane, TenantNumber};
+use serde::Deserialize;
+
+use crate::batch::Id;
+use crate::port::Positions;
+
+/// Ids of one query: at 40 bytes each they stay below the server's `max_query_size` of 256 KiB.
+const IDS: usize = 4_000;
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Whether the lane has rows of this epoch.
+pub async fn has_rows(client: &Client, lane: &Lane, epoch: i64) -> Result<bool, ClickHouseError> {
+    #[derive(Deserialize)]
+    struct Row {
+        found: u8,
+    }
+    let table = table(lane, Table::Raw);
+    let sql = format!(
+        "SELECT 1 AS found FROM {table} WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} LIMIT 1"
+    );
+    let row: Option<Row> =
+        read(sql).bind("lane", lane.to_string()).bind("epoch", epoch).fetch_optional(client).await?;
+    Ok(row.is_some_and(|row| row.found == 1))
+}
+
+/// Which of `ids` are stored with an event time from `since_ms` on.
+pub async fn known(
+    client: &Client,
+    lane: &Lane,
+    ids: &[Id],
+    since_ms: i64,
+) -> Result<HashSet<Id>, ClickHouseError> {
+    let mut found = HashSet::new();
+    let table = table(lane, Table::Raw);
+    for chunk in ids.chunks(IDS) {
+        let list = |numbers: HashSet<String>| numbers.into_iter().collect::<Vec<_>>().join(",");
+        let tenants = list(chunk.iter().map(|id| id.tenant.to_string()).collect());
+        let hashes = list(chunk.iter().map(|id| id.hash.0.to_string()).collect());
+        // Numbers only, so they may stand in the statement; parameters would not be smaller.
+        let sql = format!(
+            "SELECT DISTINCT tenant, event_hash FROM {table} WHERE time >= {{since:DateTime64(3, 'UTC')}} \
+             AND tenant IN ({tenants}) AND event_hash IN ({hashes})"
+        );
+        let bytes = read(sql).bind("since", Millis(since_ms)).fetch_bytes("RowBinary", client).await?;
+        found.extend(bytes.chunks_exact(24).map(id));
+    }
+    // The two lists are crossed: an id counts only as a pair.
+    let asked: HashSet<&Id> = ids.iter().collect();
+    found.retain(|id| asked.contains(id));
+    Ok(found)
+}
+
+/// Places of `lo..=hi` that are in the tables.
+pub async fn positions(
+    client: &Client,
+    lane: &Lane,
+    epoch: i64,
+    lo: u64,
+    hi: u64,
+) -> Result<Positions, ClickHouseError> {
+    let of = async |kind: Table| {
+        let sql = format!(
+            "SELECT seq, idx FROM {} WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
+             AND seq BETWEEN {{lo:UInt64}} AND {{hi:UInt64}}",
+            table(lane, kind)
+        );
+        let query =
+            read(sql).bind("lane", lane.to_string()).bind("epoch", epoch).bind("lo", lo).bind("hi", hi);
+        let bytes = query.fetch_bytes("RowBinary", client).await?;
+        Ok::<_, ClickHouseError>(bytes.chunks_exact(12).map(place).collect::<Vec<_>>())
+    };
+    Ok(Positions { raw: of(Table::Raw).await?, removed: of(Table::Removed).await? })
+}
+
+/// Days from `since` to before `until` that hold rows, newest first, and how many.
+pub async fn days(
+    client: &Client,
+    lane: &Lane,
+    since: Day,
+    until: Option<Day>,
+) -> Result<Vec<(Day, u64)>, ClickHouseError> {
+    #[derive(Deserialize)]
+    struct Row {
+        partition: u32,
+        rows: u64,
+    }
+    let sql = format!(
+        "SELECT toYYYYMMDD(time) AS partition, count() AS rows FROM {} \
+         WHERE time >= {{since:DateTime64(3, 'UTC')}} AND time < {{until:DateTime64(3, 'UTC')}} \
+         GROUP BY partition ORDER BY partition DESC",
+        table(lane, Table::Raw)
+    );
+    let rows: Vec<Row> = between(read(sql), since, until).fetch(client).await?;
+    let known = rows.into_iter().filter_map(|row| Some((Day::from_partition(row.partition)?, row.rows)));
+    Ok(known.collect())
+}
+
+/// Ids that are stored with an event day from `since` to before `until`.
+pub async fn ids(
+    client: &Client,
+    lane: &Lane,
+    since: Day,
+    until: Option<Day>,
+) -> Result<Vec<(Day, Id)>, ClickHouseError> {
+    let sql = format!(
+        "SELECT tenant, event_hash, toUnixTimestamp64Milli(time) FROM {} \
+         WHERE time >= {{since:DateTime64(3, 'UTC')}} AND time < {{until:DateTime64(3, 'UTC')}}",
+        table(lane, Table::Raw)
+    );
+    let (mut ids, mut rest) = (Vec::new(), Vec::new());
+    between(read(sql), since, until)
+        .fetch_chunks("RowBinary", client, |chunk| {
+            rest.extend_from_slice(chunk);
+            let rows = rest.chunks_exact(32);
+            ids.extend(rows.filter_map(|row| Some((Day::of(number(&row[24..]) as i64)?, id(row)))));
+            rest.drain(..rest.len() / 32 * 32);
+        })
+        .await?;
+    Ok(ids)
+}
+
+fn table(lane: &Lane, table: Table) -> String {
+    format!("{}.{}", lane.database(), table.name())
+}
+
+fn read(sql: String) -> Query {
+    Query::new(sql).read_only().max_execution_time(LIMIT)
+}
+
+fn between(query: Query, since: Day, until: Option<Day>) -> Query {
+    // 2200: behind every event.
+    let until = until.map_or(7_258_118_400_000, Day::start_ms);
+    query.bind("since", Millis(since.start_ms())).bind("until", Millis(until))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+fn id(row: &[u8]) -> Id {
+    let hash = row[8..].first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes));
+    Id { tenant: TenantNumber(number(row)), hash: EventHash(hash) }
+}
+
+fn place(row: &[u8]) -> (u64, u32) {
+    (number(row), row[8..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)))
+}
