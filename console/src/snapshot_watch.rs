@@ -235,7 +235,7 @@ impl Follower {
         match read_trust(&self.trust_file).await {
             Ok(trust) => self.trust = trust,
             Err(error) => {
-                tracing::error!(path = %self.trust_file.display(), error, "the trust file cannot be read")
+                tracing::error!(path = %self.trust_file.display(), error, "the trust file cannot be read");
             }
         }
     }

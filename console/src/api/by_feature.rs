@@ -36,19 +36,11 @@ pub struct ByFeatureParams {
     #[param(example = "now")]
     to: Option<String>,
     /// Most features of the answer, 1 to 1,000. Default: 100.
-    #[param(schema_with = limit_schema, example = 100)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1_000, example = 100)]
     limit: Option<String>,
     /// `page.nextCursor` of the page before. It carries the range of the first page: `from` and `to` are not looked at
     /// beside it.
     cursor: Option<String>,
-}
-
-fn limit_schema() -> utoipa::openapi::Object {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::Integer)
-        .minimum(Some(1))
-        .maximum(Some(MAX_LIMIT as u32))
-        .build()
 }
 
 /// Usage by feature.

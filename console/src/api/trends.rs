@@ -36,18 +36,33 @@ pub struct TrendsParams {
     to: Option<String>,
     /// Length of a bucket: `minute`, `hour` or `day`. Default: minutes up to 3 hours, hours up to 14 days, else days. A
     /// range of more than 1,000 buckets is refused.
-    #[param(schema_with = interval_schema, example = "hour")]
+    #[param(inline, value_type = Option<Interval>, example = "hour")]
     interval: Option<String>,
     /// Only events of this feature, exactly.
     #[param(example = "report.export")]
     feature: Option<String>,
 }
 
-fn interval_schema() -> utoipa::openapi::Object {
-    utoipa::openapi::ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::Type::String)
-        .enum_values(Some(["minute", "hour", "day"]))
-        .build()
+/// Length of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interval {
+    /// A minute of Unix time.
+    Minute,
+    /// An hour of the tenant's clock.
+    Hour,
+    /// A day of the tenant's calendar.
+    Day,
+}
+
+impl Interval {
+    fn window(self) -> Window {
+        match self {
+            Self::Minute => Window::Minute,
+            Self::Hour => Window::Hour,
+            Self::Day => Window::Day,
+        }
+    }
 }
 
 /// Usage over time.
@@ -63,9 +78,9 @@ pub struct Trends {
     /// First moment after the range.
     #[schema(format = DateTime)]
     to: String,
-    /// Length of a bucket: `minute`, `hour` or `day`.
-    #[schema(examples("hour"))]
-    interval: &'static str,
+    /// Length of a bucket.
+    #[schema(inline)]
+    interval: Interval,
     /// The tenant's zone (IANA), in which hours and days begin.
     #[schema(examples("Europe/Zurich"))]
     time_zone: String,
@@ -109,8 +124,8 @@ pub async fn get(
 ) -> Answer<Trends> {
     let policy = &caller.policy;
     let range = Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DAY_MS)?;
-    let window = interval(params.interval.as_deref(), range)?;
-    let starts = tiles::starts(range, window, &tiles::zone(policy)?, MAX_BUCKETS);
+    let interval = interval(params.interval.as_deref(), range)?;
+    let starts = tiles::starts(range, interval.window(), &tiles::zone(policy)?, MAX_BUCKETS);
     let starts = starts.ok_or_else(|| {
         let detail = format!("cuts the range into more than {MAX_BUCKETS} buckets: take a longer one");
         Problem::bad_request("interval", detail)
@@ -121,22 +136,22 @@ pub async fn get(
         tenant: policy.name().to_string(),
         from: rfc3339(range.from_ms),
         to: rfc3339(range.to_ms),
-        interval: window.label(),
+        interval,
         time_zone: policy.snapshot().time_zone.clone(),
         feature: params.feature,
         data: filled(&starts, rows),
     }))
 }
 
-fn interval(text: Option<&str>, range: Range) -> Result<Window, Problem> {
+fn interval(text: Option<&str>, range: Range) -> Result<Interval, Problem> {
     match text {
-        Some("minute") => Ok(Window::Minute),
-        Some("hour") => Ok(Window::Hour),
-        Some("day") => Ok(Window::Day),
+        Some("minute") => Ok(Interval::Minute),
+        Some("hour") => Ok(Interval::Hour),
+        Some("day") => Ok(Interval::Day),
         Some(_) => Err(Problem::bad_request("interval", "must be minute, hour or day")),
-        None if range.length_ms() <= 3 * HOUR_MS => Ok(Window::Minute),
-        None if range.length_ms() <= 14 * DAY_MS => Ok(Window::Hour),
-        None => Ok(Window::Day),
+        None if range.length_ms() <= 3 * HOUR_MS => Ok(Interval::Minute),
+        None if range.length_ms() <= 14 * DAY_MS => Ok(Interval::Hour),
+        None => Ok(Interval::Day),
     }
 }
 
@@ -162,11 +177,11 @@ mod tests {
     #[test]
     fn the_interval_follows_the_range_unless_given() {
         let of = |text, length_ms| interval(text, Range { from_ms: 0, to_ms: length_ms }).ok();
-        assert_eq!(of(None, 3 * HOUR_MS), Some(Window::Minute));
-        assert_eq!(of(None, 3 * HOUR_MS + 1), Some(Window::Hour));
-        assert_eq!(of(None, 14 * DAY_MS), Some(Window::Hour));
-        assert_eq!(of(None, 14 * DAY_MS + 1), Some(Window::Day));
-        assert_eq!(of(Some("day"), 1), Some(Window::Day));
+        assert_eq!(of(None, 3 * HOUR_MS), Some(Interval::Minute));
+        assert_eq!(of(None, 3 * HOUR_MS + 1), Some(Interval::Hour));
+        assert_eq!(of(None, 14 * DAY_MS), Some(Interval::Hour));
+        assert_eq!(of(None, 14 * DAY_MS + 1), Some(Interval::Day));
+        assert_eq!(of(Some("day"), 1), Some(Interval::Day));
         assert_eq!(of(Some("week"), 1), None);
     }
 
@@ -174,7 +189,7 @@ mod tests {
     fn the_default_interval_never_exceeds_the_bound() {
         for length_ms in [3 * HOUR_MS, 14 * DAY_MS, 400 * DAY_MS] {
             let range = Range { from_ms: 1, to_ms: 1 + length_ms };
-            let window = interval(None, range).unwrap();
+            let window = interval(None, range).unwrap().window();
             assert!(tiles::starts(range, window, &jiff::tz::TimeZone::UTC, MAX_BUCKETS).is_some());
         }
     }

@@ -127,8 +127,9 @@ pub async fn get(
     user: Result<Path<String>, PathRejection>,
     Params(params): Params<UserParams>,
 ) -> Answer<UserAnalytics> {
-    // What is not UTF-8 names nobody.
-    let Path(user_id) = user.map_err(|_| Problem::not_found())?;
+    // What is empty or not UTF-8 names nobody.
+    let user_id =
+        user.ok().map(|Path(name)| name).filter(|name| !name.is_empty()).ok_or_else(Problem::not_found)?;
     let policy = &caller.policy;
     let range = Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DEFAULT_RANGE_MS)?;
     let starts = tiles::starts(range, Window::Day, &tiles::zone(policy)?, MAX_DAYS);

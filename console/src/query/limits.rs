@@ -54,12 +54,14 @@ fn used(i: usize, counted: &Counted<'_>) -> String {
     let holds = holds.join(" AND ");
     match &counted.limit.measure {
         Measure::Count => format!("toString(countIf({holds}))"),
-        // Units are whole and not negative; anything else was never charged.
+        // Units are whole numbers and not negative; anything else was never charged.
         Measure::Sum { field } => {
-            let units = if field == VALUE_FIELD {
-                "value".to_owned()
+            let (units, holds) = if field == VALUE_FIELD {
+                ("value".to_owned(), holds)
             } else {
-                format!("JSONExtract(data, {{f{i}:String}}, 'Decimal(38, 6)')")
+                let is_number = format!("JSONType(data, {{f{i}:String}}) IN ('Int64', 'UInt64', 'Double')");
+                let units = format!("JSONExtract(data, {{f{i}:String}}, 'Decimal(38, 6)')");
+                (units, format!("{holds} AND {is_number}"))
             };
             format!("toString(sumIf({units}, {holds} AND {units} > 0 AND {units} = trunc({units})))")
         }
