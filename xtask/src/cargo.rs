@@ -21,13 +21,15 @@ pub fn build(paths: &Paths, packages: &[&str], task: &Task, cancel: &Cancel) -> 
     }
     let (mut compiled, mut folder, mut diagnostics) = (0_u32, None, Vec::new());
     let built = run(&mut command, "cargo build", cancel, |line| match line {
-        Line::Out(text) => folder = executable_folder(text).or(folder.take()),
+        Line::Out(text) => {
+            folder = executable_folder(text).or(folder.take());
+        }
         Line::Err(text) if text.trim_start().starts_with("Compiling") => {
             compiled += 1;
             task.comment(&format!("{} ({compiled} crates compiled)", text.trim()));
         }
         Line::Err(text) if text.trim_start().starts_with("Blocking") => {
-            task.note("another cargo holds the build folder")
+            task.note("another cargo holds the build folder");
         }
         Line::Err(text) => diagnostics.push(text.clone()),
     });

@@ -70,7 +70,7 @@ pub fn status() -> Result<()> {
         None => println!("up does not run: start it with `cargo xtask up`"),
     }
     if !state.parts.is_empty() {
-        println!("{:<26}{:>8}  {:<16}{}", "PART", "PID", "PORTS", "HEALTH");
+        println!("{:<26}{:>8}  {:<16}HEALTH", "PART", "PID", "PORTS");
     }
     for (name, part) in &state.parts {
         let ports: Vec<String> = part.ports.iter().map(u16::to_string).collect();

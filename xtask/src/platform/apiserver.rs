@@ -1,6 +1,6 @@
 //! kube-apiserver with RBAC on: the API that operator, console and people use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kubectl::{Kubectl, kubeconfig};
@@ -25,7 +25,7 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     }
     let token = site.password(ADMIN_TOKEN)?;
     site.secrets.put("kube-tokens.csv", &format!("{token},admin,admin,\"system:masters\"\n"))?;
-    write_kubeconfig(site, "admin", ADMIN_TOKEN, admin_kubeconfig(site))
+    write_kubeconfig(site, "admin", ADMIN_TOKEN, &admin_kubeconfig(site))
 }
 
 /// The administrator's kubeconfig: what a person exports as KUBECONFIG.
@@ -34,10 +34,10 @@ pub(super) fn admin_kubeconfig(site: &Site) -> PathBuf {
 }
 
 /// Writes a kubeconfig for the holder of this token.
-pub(super) fn write_kubeconfig(site: &Site, user: &str, token: &str, to: PathBuf) -> Result<()> {
+pub(super) fn write_kubeconfig(site: &Site, user: &str, token: &str, to: &Path) -> Result<()> {
     let ca = site.dir.join("apiserver/apiserver.crt");
     let text = kubeconfig(site.ports.get("kube-apiserver")?, &ca, user, &site.secrets.path(token));
-    super::secrets::write(&to, &text)
+    super::secrets::write(to, &text)
 }
 
 /// kubectl as the administrator.

@@ -2,7 +2,7 @@
 //! process.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::apiserver::{kubectl, write_kubeconfig};
@@ -43,7 +43,7 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
         jobs.into_iter().try_for_each(|job| job.join().unwrap_or(Err(Error::Interrupted)))
     })?;
     for account in WITH_API {
-        write_kubeconfig(site, account, &api_token(account), kubeconfig_of(site, account))?;
+        write_kubeconfig(site, account, &api_token(account), &kubeconfig_of(site, account))?;
     }
     task.done("resource types, roles and tokens are in place");
     Ok(())
@@ -83,7 +83,7 @@ fn manifests(site: &Site) -> Result<Vec<PathBuf>> {
 }
 
 /// The `*.yaml` files of a folder by name; none when there is no such folder.
-pub(crate) fn yaml_files(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),

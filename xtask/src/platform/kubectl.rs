@@ -22,6 +22,11 @@ impl Kubectl {
         Self { program: program.into(), kubeconfig: kubeconfig.into(), cancel: cancel.clone() }
     }
 
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Runs it with arguments and returns what it printed.
     ///
     /// # Errors

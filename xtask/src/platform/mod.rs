@@ -25,8 +25,6 @@ mod vault;
 mod vault_setup;
 pub mod workloads;
 
-pub(crate) use cluster::yaml_files;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;

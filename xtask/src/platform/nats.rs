@@ -66,8 +66,11 @@ mod tests {
 
     #[test]
     fn the_file_syncs_always_and_holds_every_user_once() {
-        let users: Vec<(User, String)> =
-            nats_rights::users().into_iter().map(|user| (user, format!("secret-of-{}", user.name))).collect();
+        let users: Vec<(User, String)> = nats_rights::users()
+            .into_iter()
+            .map(|user| (format!("secret-of-{}", user.name), user))
+            .map(|(secret, user)| (user, secret))
+            .collect();
         let text = render(4222, 8222, "/d/nats", &users);
         assert!(text.contains("sync_interval: always") && text.contains("host: 127.0.0.1"));
         for name in ["operator", "ingest", "sink", "console", "tool"] {

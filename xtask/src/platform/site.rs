@@ -13,7 +13,7 @@ use crate::tools::Tools;
 use crate::{Cancel, Error, Paths, Progress, Result};
 
 /// Longest that one health answer may take.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The place where one platform lives.
 #[derive(Debug)]
@@ -59,31 +59,6 @@ pub(super) enum Ready {
 }
 
 impl Site {
-    pub fn new(
-        paths: Paths,
-        dir: PathBuf,
-        installation: String,
-        ports: Ports,
-        tools: Tools,
-        chdb: PathBuf,
-        progress: Progress,
-        cancel: Cancel,
-    ) -> Result<Self> {
-        let secrets = Secrets::open(&dir)?;
-        Ok(Self {
-            paths,
-            dir,
-            installation,
-            ports,
-            secrets,
-            tools,
-            chdb,
-            http: Http::new(HEALTH_TIMEOUT),
-            progress,
-            cancel,
-        })
-    }
-
     /// A folder of the site, created if needed.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.dir.join(name);

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use super::ports::{self, Ports};
 use super::process::{Process, stop_recorded};
-use super::site::{Part, Ready, Site};
+use super::secrets::Secrets;
+use super::site::{HEALTH_TIMEOUT, Part, Ready, Site};
 use super::state::{PartRecord, Recorded, State};
 use super::{
     Options, Platform, apiserver, clickhouse, cluster, controller_manager, etcd, locked, nats, vault,
     vault_setup, workloads,
 };
+use crate::http::Http;
 use crate::{Error, Paths, Progress, Result, cargo, random, tools};
 
 /// How long a part whose own grace is unknown may take to end.
@@ -58,17 +60,18 @@ pub(super) fn start(options: Options) -> Result<Platform> {
                 .err()
                 .unwrap_or(Error::Interrupted));
         };
-        let ports = state.ports.clone();
-        let site = Site::new(
-            paths.clone(),
+        let site = Site {
+            paths: paths.clone(),
+            secrets: Secrets::open(&dir)?,
             dir,
             installation,
-            ports,
+            ports: state.ports.clone(),
             tools,
             chdb,
-            progress.clone(),
-            cancel.clone(),
-        )?;
+            http: Http::new(HEALTH_TIMEOUT),
+            progress: progress.clone(),
+            cancel: cancel.clone(),
+        };
         let mut platform = Platform {
             site,
             bins: PathBuf::new(),
@@ -176,7 +179,11 @@ impl Platform {
         let (first, rest): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| *name == "operator");
         first.into_iter().try_for_each(|name| self.launch(name))?;
         let rest: Vec<_> = rest.into_iter().map(|name| move || self.launch(name)).collect();
-        together(rest.iter().map(|start| start as &(dyn Fn() -> Result<()> + Sync)))?;
+        together(rest.iter().map(|start| start as &(dyn Fn() -> Result<()> + Sync)))
+    }
+
+    /// Lets other processes see that everything is there.
+    pub(crate) fn announce_ready(&self) -> Result<()> {
         let mut state = locked(&self.state);
         state.ready = true;
         state.save(&self.site.dir)
@@ -307,7 +314,7 @@ pub(super) fn stop(platform: &Platform) {
         }
     };
     std::thread::scope(|scope| {
-        workloads::ALL.iter().for_each(|name| drop(scope.spawn(|| stop_all(&[name]))))
+        workloads::ALL.iter().for_each(|name| drop(scope.spawn(|| stop_all(&[name]))));
     });
     task.note("the apiserver before its etcd; it closes its watches first");
     std::thread::scope(|scope| {

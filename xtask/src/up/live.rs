@@ -1,0 +1,184 @@
+//! The live table: a row a tenant, renewed every second on a terminal, printed now and then without one.
+
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use super::metrics::Counted;
+use super::quickstart::Tenant;
+use super::session::Watched;
+use crate::http::Http;
+use crate::platform::Urls;
+use crate::{Progress, Result};
+
+/// Without a terminal, how often the table is printed.
+const PRINT_EVERY: Duration = Duration::from_secs(10);
+/// Longest wait for one answer; a pod that is down must not stop the clock.
+const ANSWER_WITHIN: Duration = Duration::from_millis(800);
+/// How often the console is asked for limits, in looks at the pods.
+const LIMITS_EVERY: u32 = 3;
+
+/// The table.
+pub(super) struct Table<'a> {
+    http: Http,
+    urls: &'a Urls,
+    tenants: &'a [Watched<'a>],
+    progress: &'a Progress,
+    rows: Vec<ProgressBar>,
+    limits: Vec<Option<String>>,
+    began: Counted,
+    before: (Instant, Counted),
+    looks: u32,
+    printed: Instant,
+}
+
+impl<'a> Table<'a> {
+    /// With a first look at the pods, from which the rates count.
+    pub(super) fn new(urls: &'a Urls, tenants: &'a [Watched<'a>], progress: &'a Progress) -> Self {
+        let http = Http::new(ANSWER_WITHIN);
+        let counted = look(&http, urls);
+        Self {
+            http,
+            urls,
+            tenants,
+            progress,
+            rows: (0..=tenants.len()).filter_map(|_| progress.row()).collect(),
+            limits: vec![None; tenants.len()],
+            began: counted.clone(),
+            before: (Instant::now(), counted),
+            looks: 0,
+            printed: Instant::now(),
+        }
+    }
+
+    /// Looks at the pods and the console, and shows what they say.
+    pub(super) fn renew(&mut self) {
+        let now = (Instant::now(), look(&self.http, self.urls));
+        if self.looks.is_multiple_of(LIMITS_EVERY) {
+            for (limit, tenant) in self.limits.iter_mut().zip(self.tenants) {
+                *limit = fullest_limit(&self.http, &self.urls.console, tenant.tenant).unwrap_or(limit.take());
+            }
+        }
+        self.looks += 1;
+        let lines = self.lines(&now);
+        self.before = now;
+        if self.progress.is_terminal() {
+            self.rows.iter().zip(lines).for_each(|(row, line)| row.set_message(line));
+        } else if self.printed.elapsed() >= PRINT_EVERY {
+            self.printed = Instant::now();
+            lines.iter().for_each(|line| self.progress.say(line));
+        }
+    }
+
+    /// Takes the moving rows away.
+    pub(super) fn close(self) {
+        self.rows.iter().for_each(ProgressBar::finish_and_clear);
+    }
+
+    fn lines(&self, now: &(Instant, Counted)) -> Vec<String> {
+        let seconds = now.0.duration_since(self.before.0).as_secs_f64().max(0.001);
+        let since = |outcomes: &[&str], tenant: &str, earlier: &Counted| {
+            (now.1.events(tenant, outcomes) - earlier.events(tenant, outcomes)).max(0.0)
+        };
+        let time = |share| {
+            now.1.quantile(&self.began, share).map_or("-".into(), |seconds| milliseconds(seconds * 1_000.0))
+        };
+        let (p50, p99) = (time(0.5), time(0.99));
+        let mut lines =
+            vec![line(["TENANT", "EVENTS/S", "ACCEPTED", "LIMITED", "P50", "P99", "DELAY", "USED/LIMIT"])];
+        for (watched, limit) in self.tenants.iter().zip(&self.limits) {
+            let name = watched.tenant.name.as_str();
+            let rate = since(&["accepted", "limited"], name, &self.before.1) / seconds;
+            let delay =
+                watched.delays.last().map_or("-".into(), |delay| milliseconds(delay.as_secs_f64() * 1_000.0));
+            lines.push(line([
+                name,
+                &format!("{rate:.0}"),
+                &format!("{:.0}", since(&["accepted"], name, &self.began)),
+                &format!("{:.0}", since(&["limited"], name, &self.began)),
+                &p50,
+                &p99,
+                &delay,
+                limit.as_deref().unwrap_or("-"),
+            ]));
+        }
+        lines
+    }
+}
+
+/// What the pods that answer have counted.
+fn look(http: &Http, urls: &Urls) -> Counted {
+    let mut counted = Counted::default();
+    for pod in &urls.ingest_admin {
+        // A pod that is down is missing from the sum until it is back; its crash is told elsewhere.
+        if let Ok(answer) = http.get(&format!("{pod}/metrics"), &[]) {
+            counted.add(&answer.body);
+        }
+    }
+    counted
+}
+
+/// The tenant's fullest limit, as text.
+fn fullest_limit(http: &Http, console: &str, tenant: &Tenant) -> Result<Option<String>> {
+    let bearer = format!("Bearer {}", tenant.read.key);
+    let answer =
+        http.get(&format!("{console}/v1/dashboard/summary?from=now-15m"), &[("authorization", &bearer)])?;
+    Ok(fullest(&answer.accepted("the console's summary")?.json()))
+}
+
+fn fullest(summary: &Value) -> Option<String> {
+    let limits = summary["limits"].as_array()?;
+    let known = limits.iter().filter_map(|limit| {
+        let (used, max) = (limit["used"].as_f64()?, limit["max"].as_f64()?);
+        Some((used / max.max(1.0), used, max, limit["name"].as_str()?))
+    });
+    let (_, used, max, name) = known.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(format!("{} / {} {name}", compact(used), compact(max)))
+}
+
+fn line(cells: [&str; 8]) -> String {
+    let [tenant, rate, accepted, limited, p50, p99, delay, limit] = cells;
+    format!("{tenant:<24}{rate:>9}{accepted:>10}{limited:>9}{p50:>9}{p99:>9}{delay:>9}   {limit}")
+}
+
+fn milliseconds(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.1}ms") } else { format!("{ms:.0}ms") }
+}
+
+/// `1234567` as `1.23M`.
+fn compact(number: f64) -> String {
+    let (divisor, unit) = match number {
+        n if n >= 1e9 => (1e9, "G"),
+        n if n >= 1e6 => (1e6, "M"),
+        n if n >= 1e5 => (1e3, "k"),
+        _ => return format!("{number:.0}"),
+    };
+    let text = format!("{:.2}", number / divisor);
+    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_fullest_known_limit_is_shown() {
+        let summary = json!({"limits": [
+            {"name": "events", "max": 5_000_000, "used": 1_234_567},
+            {"name": "ai-tokens", "max": 10, "used": 9},
+            {"name": "per-user", "max": 1, "used": null},
+        ]});
+        assert_eq!(fullest(&summary).unwrap(), "9 / 10 ai-tokens");
+        assert_eq!(fullest(&json!({"limits": []})), None);
+        assert_eq!(fullest(&json!({})), None);
+    }
+
+    #[test]
+    fn large_numbers_are_short() {
+        let texts = [0.0, 99_999.0, 100_000.0, 1_234_567.0, 5e6, 2.5e9].map(compact);
+        assert_eq!(texts, ["0", "99999", "100k", "1.23M", "5M", "2.5G"]);
+    }
+}
