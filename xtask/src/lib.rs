@@ -26,6 +26,8 @@ pub mod replay;
 pub mod run;
 pub mod signal;
 pub mod simulate;
+pub mod test;
+pub mod tidy;
 pub mod tools;
 pub mod up;
 

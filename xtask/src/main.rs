@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Result, commands, up};
+use xtask::{Result, codegen, commands, replay, simulate, test, tidy, up};
 
 /// Developer commands of Meterplane.
 #[derive(Debug, Parser)]
@@ -39,6 +39,16 @@ enum Command {
     },
     /// Stop everything and delete its data.
     Reset,
+    /// Run everything that CI checks: format, lints, generated files, unit and system tests.
+    Test(test::Args),
+    /// Send the events of a file through the running platform and say what became of them.
+    Replay(replay::Args),
+    /// Send a simulated day of enterprises through the running platform.
+    Simulate(simulate::Args),
+    /// Write the files that are generated from code.
+    Codegen(codegen::Args),
+    /// Check what the repository promises about itself.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -54,11 +64,39 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
-        Command::Up(args) => up::run(args),
+        Command::Up(args) => up::run(&args),
         Command::Down => commands::down().map(done),
         Command::Status => commands::status().map(done),
         Command::Logs { name, follow, lines } => commands::logs(&name, lines, follow).map(done),
         Command::Restart { name } => commands::restart(&name).map(done),
         Command::Reset => commands::reset().map(done),
+        Command::Test(args) => test::run(&args),
+        Command::Replay(args) => replay::run(args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Codegen(args) => codegen::run(&args),
+        Command::Tidy => tidy::run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xtask::Paths;
+    use xtask::tidy::{docs, tree::Tree};
+
+    use super::*;
+
+    #[test]
+    fn every_command_that_the_documents_show_is_one() {
+        let tree = Tree::read(&Paths::discover().unwrap().root).unwrap();
+        for document in ["README.md", "CONTRIBUTING.md"] {
+            let commands = docs::commands(&tree, document).unwrap();
+            assert!(!commands.is_empty(), "{document}");
+            for command in commands {
+                let words = [vec!["cargo xtask".to_owned()], command].concat();
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    panic!("{document} shows {words:?}: {error}");
+                }
+            }
+        }
     }
 }

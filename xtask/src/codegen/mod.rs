@@ -12,7 +12,7 @@ use crate::{Cancel, Error, Paths, Progress, Result, run};
 /// Where the reference of the custom resources lies.
 pub const CRDS_REFERENCE: &str = "docs/reference/crds.md";
 /// Programs that print their OpenAPI document.
-const WITH_OPENAPI: [&str; 2] = ["console", "ingest"];
+const WITH_OPENAPI: [&str; 1] = ["console"];
 
 /// How `codegen` is asked.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,30 +27,48 @@ pub struct Args {
 /// # Errors
 /// When a program that generates does not compile, or a file cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (paths, progress) = (Paths::discover()?, Progress::detect());
-    let task = progress.task("codegen", "builds what the files are generated from");
-    let files = generate(&paths, &Cancel::default())?;
-    let mut stale = Vec::new();
-    for (name, text) in &files {
+    let (paths, cancel) = (Paths::discover()?, Cancel::default());
+    let task = Progress::detect().task("codegen", "builds what the files are generated from");
+    if args.check {
+        check(&paths, &cancel)?;
+        task.done("every file is what the code says");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let files = generate(&paths, &cancel)?;
+    let stale = stale(&paths, &files);
+    for name in &stale {
         let path = paths.root.join(name);
-        if std::fs::read_to_string(&path).is_ok_and(|present| present == *text) {
-            continue;
-        }
-        stale.push(name.display().to_string());
-        if !args.check {
-            let folder = path.parent().unwrap_or(&paths.root);
-            std::fs::create_dir_all(folder)
-                .map_err(Error::io(format!("cannot create {}", folder.display())))?;
-            std::fs::write(&path, text).map_err(Error::io(format!("cannot write {}", path.display())))?;
-        }
+        let folder = path.parent().unwrap_or(&paths.root);
+        std::fs::create_dir_all(folder).map_err(Error::io(format!("cannot create {}", folder.display())))?;
+        std::fs::write(&path, &files[name]).map_err(Error::io(format!("cannot write {}", path.display())))?;
     }
-    let what = if stale.is_empty() { "none".to_owned() } else { stale.join(", ") };
-    if args.check && !stale.is_empty() {
-        task.done(&format!("not what the code says: {what}; run `cargo xtask codegen`"));
-        return Ok(ExitCode::FAILURE);
-    }
-    task.done(&format!("{} files, changed: {what}", files.len()));
+    task.done(&format!("{} files, changed: {}", files.len(), listed(&stale)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Compares the generated files with what the code says.
+///
+/// # Errors
+/// [`Error::Format`] naming the files that differ, or what kept them from being generated.
+pub fn check(paths: &Paths, cancel: &Cancel) -> Result<()> {
+    let stale = stale(paths, &generate(paths, cancel)?);
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let detail = "it is not what the code says: run `cargo xtask codegen`".to_owned();
+    Err(Error::Format { what: listed(&stale), detail })
+}
+
+fn stale(paths: &Paths, files: &BTreeMap<PathBuf, String>) -> Vec<PathBuf> {
+    let is_current = |(name, text): &(&PathBuf, &String)| {
+        std::fs::read_to_string(paths.root.join(name)).is_ok_and(|present| present == **text)
+    };
+    files.iter().filter(|file| !is_current(file)).map(|(name, _)| name.clone()).collect()
+}
+
+fn listed(names: &[PathBuf]) -> String {
+    let names: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Every generated file: its path in the repository, and its text.

@@ -205,7 +205,7 @@ mod tests {
         Wanted { name: name.to_owned(), display_name: format!("#{name}") }
     }
 
-    fn list(items: Value) -> Value {
+    fn list(items: impl serde::Serialize) -> Value {
         json!({"kind": "List", "items": items})
     }
 

@@ -105,7 +105,7 @@ impl Report {
         );
         match &self.mismatches {
             Some(none) if none.is_empty() => {
-                println!("check: every count and every number of users is the file's")
+                println!("check: every count and every number of users is the file's");
             }
             Some(some) => some.iter().for_each(|mismatch| println!("check: {mismatch}")),
             None => {}

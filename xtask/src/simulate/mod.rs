@@ -56,7 +56,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Why nothing was sent.
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let (cancel, progress) = (interruptible()?, Progress::detect());
     let target = Target::running(&Paths::discover()?, &progress, &cancel)?;
     let customers = model::customers(usize::from(args.tenants), args.scale);

@@ -1,7 +1,5 @@
 //! What an enterprise platform's customers do, as events: pure, from a seed.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -97,7 +95,7 @@ impl Generator {
             "value": 1,
             "latencyMs": (40.0 * rng.log_normal(0.8)).min(60_000.0).round(),
             "region": REGIONS[user % REGIONS.len()],
-            "session": format!("{:016x}", rng.next()),
+            "session": format!("{:016x}", rng.bits()),
         });
         if feature.starts_with("ai.") {
             data["tokens"] = json!((400.0 * rng.log_normal(1.0)).min(100_000.0).round());
@@ -121,8 +119,7 @@ fn context(rng: &mut Rng, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 24);
     while text.len() + 24 < bytes {
         let area = AREAS[rng.below(AREAS.len())];
-        // Writing into a String cannot fail.
-        drop(write!(text, "/{area}/{:06x}", rng.next() & 0xff_ffff));
+        text.push_str(&format!("/{area}/{:06x}", rng.bits() & 0xff_ffff));
     }
     text
 }
