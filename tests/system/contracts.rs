@@ -1,5 +1,47 @@
-//! The contract suites of the backends, which pass on the fakes, pass on the live parts.
+//! The contract suites of the backends, which pass on the fakes, pass on the live parts, with the operator's own rights.
 
+use clickhouse::databases::contract::Drift;
 use system_tests::World;
 
-pub const TESTS: &[(&str, fn(&World))] = &[];
+pub const TESTS: &[(&str, fn(&World))] = &[
+    ("the_stream_contract_holds_on_nats", streams),
+    ("the_database_contract_holds_on_clickhouse", databases),
+    ("the_key_contract_holds_on_vault", keys),
+];
+
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(future);
+}
+
+fn streams(world: &World) {
+    let password = world.platform.secrets().get("nats-operator").unwrap().trim().to_owned();
+    let (url, user, name) = (world.urls.nats.clone(), "operator".to_owned(), "contract".to_owned());
+    block_on(async {
+        let client = jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
+        jetstream::streams::contract::run(&client).await;
+    });
+}
+
+fn databases(world: &World) {
+    let password = world.platform.secrets().get("clickhouse-operator").unwrap();
+    let endpoint = clickhouse::Endpoint::new(&world.urls.clickhouse, "operator", password.trim()).unwrap();
+    block_on(async {
+        let live = clickhouse::databases::LiveDatabases::new(clickhouse::Client::new(endpoint));
+        let drift = async |database: &str, drift: Drift| {
+            world.clickhouse(&drift.sql(database));
+        };
+        clickhouse::databases::contract::run(&live, drift).await;
+    });
+}
+
+fn keys(world: &World) {
+    let config = vault::Config {
+        addr: world.urls.vault.clone(),
+        role: "operator".to_owned(),
+        jwt_file: world.platform.secrets().path("vault-operator.jwt"),
+        mount: "jwt".to_owned(),
+    };
+    block_on(async {
+        vault::keys::contract::run(&vault::Client::new(config).unwrap()).await;
+    });
+}

@@ -122,6 +122,7 @@ fn watch(bucket: &str) -> Vec<String> {
         [
             "API.CONSUMER.CREATE.{}",
             "API.CONSUMER.CREATE.{}.>",
+            "API.CONSUMER.MSG.NEXT.{}.*",
             "API.CONSUMER.DELETE.{}.*",
             "API.CONSUMER.INFO.{}.*",
             "FC.{}.>",
@@ -136,7 +137,6 @@ fn watch(bucket: &str) -> Vec<String> {
 fn messages(bucket: &str) -> Vec<String> {
     let mut requests = watch(bucket);
     requests.retain(|request| !request.starts_with("$JS.API.STREAM.INFO."));
-    requests.push(format!("$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.*"));
     requests
 }
 

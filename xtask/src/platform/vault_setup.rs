@@ -21,6 +21,7 @@ path "transit/keys" { capabilities = ["list"] }
 path "transit/keys/mp-*" { capabilities = ["create", "read", "update", "delete"] }
 path "sys/policies/acl" { capabilities = ["list"] }
 path "sys/policies/acl/mp-*" { capabilities = ["create", "read", "update", "delete"] }
+path "sys/policy/mp-*" { capabilities = ["create", "read", "update", "delete"] }
 path "transit/keys/mp-platform-snapshots" { capabilities = ["read"] }
 path "transit/keys/mp-platform-snapshots/*" { capabilities = ["deny"] }
 path "transit/sign/mp-platform-snapshots" { capabilities = ["update"] }
