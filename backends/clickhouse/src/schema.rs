@@ -113,8 +113,8 @@ impl Table {
         }
     }
 
-    /// Its skip indexes: name and definition. The filter finds repeated ids without reading the horizon; measured on 9 M
-    /// rows it costs 7 % of small inserts, where a projection costs 32 %.
+    /// Its skip indexes: name and definition. The filter finds a few repeated ids without reading the horizon: measured on
+    /// 9 M rows it answers for nine ids in 25 ms instead of 180, and costs 7 % of small inserts; a projection costs 32 %.
     pub const fn indexes(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Raw => &[("by_hash", "event_hash TYPE bloom_filter(0.001) GRANULARITY 1")],
