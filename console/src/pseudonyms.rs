@@ -11,8 +11,10 @@ use tokio::sync::watch;
 
 use crate::problem::Problem;
 
-/// How long a request waits for a key that is being fetched for the first time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a request that is about a user waits for a key that is being fetched for the first time.
+pub const NEEDED: Duration = Duration::from_secs(2);
+/// How long one waits that can be answered without it.
+pub const WELCOME: Duration = Duration::from_millis(250);
 
 /// What is known of a key.
 #[derive(Clone)]
@@ -40,10 +42,10 @@ impl Pseudonyms {
     ///
     /// # Errors
     /// 503 when Vault does not give it in time; the next request starts anew.
-    pub async fn key(&self, policy: &TenantPolicy) -> Result<PseudonymKey, Problem> {
+    pub async fn key(&self, policy: &TenantPolicy, patience: Duration) -> Result<PseudonymKey, Problem> {
         let mut fetch = self.fetch(policy.name(), &policy.snapshot().lineage);
         let done = fetch.wait_for(|state| !matches!(state, Fetch::Running));
-        match tokio::time::timeout(PATIENCE, done).await {
+        match tokio::time::timeout(patience, done).await {
             Ok(Ok(state)) => match &*state {
                 Fetch::Done(key) => Ok(key.clone()),
                 Fetch::Running | Fetch::Failed => Err(unavailable()),

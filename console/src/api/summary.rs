@@ -16,6 +16,7 @@ use super::tiles;
 use crate::App;
 use crate::auth::Caller;
 use crate::problem::Problems;
+use crate::pseudonyms;
 use crate::query::{self, limits::Counted};
 
 /// Parameters.
@@ -199,7 +200,7 @@ async fn limits(app: &App, caller: &Caller) -> Result<Vec<LimitUse>, crate::prob
     let limits = &policy.snapshot().limits;
     let names_users = limits.iter().any(|limit| is_countable(limit) && !limit.matches.users.is_empty());
     // Without the key only those limits stay uncounted: a dashboard is not worth a failure.
-    let key = if names_users { app.pseudonyms.key(policy).await.ok() } else { None };
+    let key = if names_users { app.pseudonyms.key(policy, pseudonyms::WELCOME).await.ok() } else { None };
     let countable = |limit: &Limit| is_countable(limit) && (limit.matches.users.is_empty() || key.is_some());
     let all: Vec<Counted<'_>> = limits
         .iter()

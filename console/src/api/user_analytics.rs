@@ -16,6 +16,7 @@ use super::tiles;
 use crate::App;
 use crate::auth::Caller;
 use crate::problem::{Problem, Problems};
+use crate::pseudonyms;
 use crate::query;
 use crate::query::user::Row;
 
@@ -134,7 +135,7 @@ pub async fn get(
     let range = Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DEFAULT_RANGE_MS)?;
     let starts = tiles::starts(range, Window::Day, &tiles::zone(policy)?, MAX_DAYS);
     let starts = starts.ok_or_else(|| Problem::bad_request("from", "asks for too many days"))?;
-    let user_key = app.pseudonyms.key(policy).await?.user(Some(&user_id));
+    let user_key = app.pseudonyms.key(policy, pseudonyms::NEEDED).await?.user(Some(&user_id));
     let user = query::user::fetch(&app.clickhouse, policy, user_key, range, &starts).await;
     let user = user.map_err(|error| query::failed(policy, &error))?.ok_or_else(Problem::not_found)?;
     Ok(Json(UserAnalytics {
