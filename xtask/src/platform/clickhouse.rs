@@ -16,8 +16,12 @@ SETTINGS function_sleep_max_microseconds_per_block=0, max_block_size=1 FORMAT Nu
 /// for those who query them.
 const SHAPE: &str =
     "CREATE DATABASE, DROP DATABASE, CREATE TABLE, DROP TABLE, CREATE VIEW, DROP VIEW, ALTER, SHOW, SELECT";
-/// Table engines that the operator may use.
-const ENGINES: [&str; 4] = ["MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree"];
+/// `CREATE OR REPLACE VIEW` exchanges the old view for the new one, which asks for the right to insert. Pools hold no views, so
+/// there the operator has none.
+const REPLACE_VIEWS: &str = "GRANT INSERT ON tenant_*.*";
+/// Engines of tables and databases that the operator may use.
+const ENGINES: [&str; 5] =
+    ["Atomic", "MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree"];
 
 /// A user of the server.
 struct User {
@@ -30,14 +34,10 @@ struct User {
 fn users() -> [User; 4] {
     let shape = ["tenant_*.*", "pool_*.*"].map(|databases| format!("GRANT {SHAPE} ON {databases}"));
     let engines = ENGINES.map(|engine| format!("GRANT TABLE ENGINE ON {engine}"));
-    let system = "GRANT SELECT ON system.*".to_owned();
+    let others = [REPLACE_VIEWS, "GRANT SELECT ON system.*"].map(str::to_owned);
     let store = ["tenant_*.*", "pool_*.*"].map(|databases| format!("GRANT SELECT, INSERT ON {databases}"));
     [
-        User {
-            name: "operator",
-            profile: "default",
-            grants: Some([&shape[..], &engines, &[system]].concat()),
-        },
+        User { name: "operator", profile: "default", grants: Some([&shape[..], &engines, &others].concat()) },
         User { name: "sink", profile: "default", grants: Some(store.to_vec()) },
         User { name: "console", profile: "reader", grants: Some(vec!["GRANT SELECT ON tenant_*.*".into()]) },
         User { name: "tool", profile: "default", grants: None },
@@ -166,7 +166,8 @@ mod tests {
         assert_eq!(entry(text, "console").matches("<query>").count(), 1);
         assert!(entry(text, "console").contains("GRANT SELECT ON tenant_*.*"));
         assert!(entry(text, "sink").contains("GRANT SELECT, INSERT ON pool_*.*"));
-        assert!(!entry(text, "sink").contains("CREATE") && !entry(text, "operator").contains("INSERT"));
+        assert!(!entry(text, "sink").contains("CREATE"));
+        assert_eq!(entry(text, "operator").matches("INSERT").count(), 1, "only to replace tenants' views");
         assert!(!entry(text, "tool").contains("<grants>"));
         assert!(!entry(text, "default").contains("tenant_"));
     }

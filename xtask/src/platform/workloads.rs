@@ -23,6 +23,8 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     let admin_port = format!("{workload}-admin");
     let mut env = Env::default();
     env.set("MP_LOG", "info");
+    // Their output is a file.
+    env.set("NO_COLOR", "1");
     env.set("MP_ADMIN_LISTEN", format!("127.0.0.1:{}", site.ports.get(&admin_port)?));
     env.set("MP_NATS_URL", format!("nats://127.0.0.1:{}", site.ports.get("nats")?));
     env.set("MP_NATS_USER", component);

@@ -78,6 +78,9 @@ fn command(args: &Args) -> Result<Command> {
     if args.new_ports {
         command.arg("--new-ports");
     }
+    if let Some(bins) = &args.bins {
+        command.arg("--bins").arg(bins);
+    }
     if args.only_parts {
         command.arg("--only-parts");
     }

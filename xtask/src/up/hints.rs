@@ -7,12 +7,18 @@ use crate::platform::Platform;
 /// URLs and command lines of a running platform.
 pub(super) fn all(platform: &Platform, tenants: &[Tenant]) -> Result<Vec<String>> {
     let urls = platform.urls()?;
+    let kubectl = platform.kubectl();
+    let tools = kubectl.program().parent().unwrap_or(kubectl.program());
     let mut lines = vec![
         String::new(),
         format!("Console     {}", urls.console),
         format!("Ingest      {}   {}", urls.ingest[0], urls.ingest[1]),
         format!("ClickHouse  {}   NATS {}   Vault {}", urls.clickhouse, urls.nats, urls.vault),
-        format!("Cluster     export KUBECONFIG={}", platform.kubeconfig().display()),
+        format!(
+            "Cluster     export KUBECONFIG={} PATH={}:$PATH",
+            platform.kubeconfig().display(),
+            tools.display()
+        ),
     ];
     if let Some(tenant) = tenants.first() {
         let (write, read) = (&tenant.ingest, &tenant.read);
@@ -23,7 +29,7 @@ pub(super) fn all(platform: &Platform, tenants: &[Tenant]) -> Result<Vec<String>
             "    -d '{\"id\":\"my-first-event\",\"type\":\"report.export\",\"subject\":\"ann\",\"data\":{\"format\":\"pdf\"}}'".into(),
             format!("  READ=$({})", secret(&read.namespace, &read.secret)),
             format!("  curl -s {}/v1/dashboard/summary -H \"Authorization: Bearer $READ\"", urls.console),
-            format!("  {} get tenants,usagelimits,apikeys -A", platform.kubectl().program().display()),
+            "  kubectl get tenants,usagelimits,apikeys -A".into(),
         ]);
     }
     lines.extend(commands());

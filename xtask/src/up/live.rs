@@ -57,7 +57,7 @@ impl<'a> Table<'a> {
         let now = (Instant::now(), look(&self.http, self.urls));
         if self.looks.is_multiple_of(LIMITS_EVERY) {
             for (limit, tenant) in self.limits.iter_mut().zip(self.tenants) {
-                *limit = fullest_limit(&self.http, &self.urls.console, tenant.tenant).unwrap_or(limit.take());
+                *limit = fullest_quota(&self.http, &self.urls.console, tenant.tenant).unwrap_or(limit.take());
             }
         }
         self.looks += 1;
@@ -119,8 +119,8 @@ fn look(http: &Http, urls: &Urls) -> Counted {
     counted
 }
 
-/// The tenant's fullest limit, as text.
-fn fullest_limit(http: &Http, console: &str, tenant: &Tenant) -> Result<Option<String>> {
+/// The tenant's fullest quota, as text; rates begin anew before one could read them.
+fn fullest_quota(http: &Http, console: &str, tenant: &Tenant) -> Result<Option<String>> {
     let bearer = format!("Bearer {}", tenant.read.key);
     let answer =
         http.get(&format!("{console}/v1/dashboard/summary?from=now-15m"), &[("authorization", &bearer)])?;
@@ -129,7 +129,8 @@ fn fullest_limit(http: &Http, console: &str, tenant: &Tenant) -> Result<Option<S
 
 fn fullest(summary: &Value) -> Option<String> {
     let limits = summary["limits"].as_array()?;
-    let known = limits.iter().filter_map(|limit| {
+    let quotas = limits.iter().filter(|limit| limit["window"] != "Second" && limit["window"] != "Minute");
+    let known = quotas.filter_map(|limit| {
         let (used, max) = (limit["used"].as_f64()?, limit["max"].as_f64()?);
         Some((used / max.max(1.0), used, max, limit["name"].as_str()?))
     });
@@ -165,10 +166,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fullest_known_limit_is_shown() {
+    fn the_fullest_known_quota_is_shown() {
         let summary = json!({"limits": [
             {"name": "events", "max": 5_000_000, "used": 1_234_567},
             {"name": "ai-tokens", "max": 10, "used": 9},
+            {"name": "burst", "max": 1, "used": 1, "window": "Second"},
             {"name": "per-user", "max": 1, "used": null},
         ]});
         assert_eq!(fullest(&summary).unwrap(), "9 / 10 ai-tokens");

@@ -14,6 +14,7 @@ mod session;
 mod traffic;
 mod verdict;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub struct Args {
     /// Choose other ports than last time.
     #[arg(long)]
     new_ports: bool,
+    /// Use programs that are compiled already, in this folder, instead of compiling them.
+    #[arg(long, value_name = "FOLDER")]
+    bins: Option<PathBuf>,
     /// Start the real parts alone, without our own processes.
     #[arg(long, hide = true)]
     only_parts: bool,
@@ -50,7 +54,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return detach::launch(args);
     }
     let cancel = interruptible()?;
-    let mut options = Options { cancel: cancel.clone(), new_ports: args.new_ports, ..Options::dev()? };
+    let mut options = Options::dev()?;
+    options.cancel = cancel.clone();
+    options.new_ports = args.new_ports;
+    // Parts run in a folder of their own.
+    let absolute =
+        |folder: &PathBuf| std::path::absolute(folder).map_err(Error::io("cannot find the folder of --bins"));
+    options.bins = args.bins.as_ref().map(absolute).transpose()?;
     if args.only_parts {
         options.workloads.clear();
     }

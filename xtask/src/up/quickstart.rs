@@ -50,7 +50,19 @@ pub(super) fn apply(
     kubectl.apply(&[folder.to_path_buf()])?;
     let declared = kubectl.json(&["get", &format!("--filename={}", folder.display())])?;
     task.note("waits until the operator has placed the tenants and every ingest pod enforces their policy");
-    wait_ready(&kubectl, &declared, READY_WITHIN)?;
+    if let Err(failure) = wait_ready(&kubectl, &declared, READY_WITHIN) {
+        // kubectl says that the time is over; the conditions say why.
+        let now = kubectl.json(&["get", &format!("--filename={}", folder.display())])?;
+        let reasons = unready(&now);
+        return Err(if reasons.is_empty() {
+            failure
+        } else {
+            Error::Program {
+                program: "applying examples/quickstart".into(),
+                detail: format!("{}; see `cargo xtask logs operator`", reasons.join("; ")),
+            }
+        });
+    }
     task.note("reads the API keys from their Secrets");
     let mut last = None;
     let tenants = cancel.until(READY_WITHIN, ASK_EVERY, || {
@@ -89,6 +101,25 @@ pub(super) fn wait_ready(kubectl: &Kubectl, declared: &Value, within: Duration) 
         kubectl.wait("condition=Ready", &[&format!("apikey/{name}"), "--namespace", namespace], within)?;
     }
     Ok(())
+}
+
+/// A sentence for each Tenant and ApiKey that is not ready.
+fn unready(declared: &Value) -> Vec<String> {
+    let objects = of_kind(declared, "Tenant").chain(of_kind(declared, "ApiKey"));
+    let sentence = |object: &Value| {
+        let conditions = object["status"]["conditions"].as_array();
+        let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        let what = format!("{} {}", object["kind"].as_str()?, name(object)?);
+        match ready {
+            None => Some(format!("{what} has no condition Ready")),
+            Some(ready) if ready["status"] == "True" => None,
+            Some(ready) => {
+                let text = |field: &str| ready[field].as_str().unwrap_or_default();
+                Some(format!("{what} is not ready: {} {}", text("reason"), text("message")))
+            }
+        }
+    };
+    objects.filter_map(sentence).collect()
 }
 
 /// The tenants among these objects with a key of each kind.
@@ -182,6 +213,19 @@ mod tests {
         let found = tenants(&declared, |place| Ok(format!("{}/{}", place.namespace, place.secret))).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].ingest.key.as_str(), found[0].read.key.as_str()), ("b/s", "a/dashboard-apikey"));
+    }
+
+    #[test]
+    fn what_is_not_ready_says_why() {
+        let tenant = |status: &str| {
+            let ready = json!({"type": "Ready", "status": status, "reason": "Stalled", "message": "no room"});
+            json!({"kind": "Tenant", "metadata": {"name": "acme"}, "status": {"conditions": [ready]}})
+        };
+        let declared = json!({"items": [tenant("True"), tenant("False"), key("k", "a", &json!({}))]});
+        assert_eq!(
+            unready(&declared),
+            ["Tenant acme is not ready: Stalled no room", "ApiKey k has no condition Ready"]
+        );
     }
 
     #[test]
