@@ -218,4 +218,21 @@ mod tests {
             std::fs::remove_file(source.path).unwrap();
         }
     }
+
+    /// The day lies beside the repository on the machines that build it; the repository carries none of it.
+    #[test]
+    fn a_real_day_is_read_whole() {
+        let path = crate::Paths::discover()
+            .unwrap()
+            .root
+            .join("../shared/data/wikiticker-2015-09-12-sampled.json.gz");
+        if !path.exists() {
+            return;
+        }
+        let content = Source { path, fields: Defaults::parse_from(["x"]).fields }.scan().unwrap();
+        assert_eq!((content.events(), content.tenants.len()), (39_244, 51));
+        assert_eq!(content.tenants.values().map(|tenant| tenant.users.len()).sum::<usize>(), 10_804);
+        assert_eq!(content.tenants[&slug("#en.wikipedia")].events, 11_549);
+        assert_eq!(content.last.to_string(), "2015-09-12T23:59:59.2Z");
+    }
 }
