@@ -55,7 +55,7 @@ fn take(ctx: &Context, event: WatchEvent) {
             }
         }
         WatchEvent::Reset => ctx.fleet.reset(),
-        WatchEvent::Synced { .. } => {}
+        WatchEvent::Synced { .. } => ctx.fleet.mark_synced(),
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Failure {
         detail: String,
     },
     /// No answer, or a failing system.
-    #[error("{system} is unavailable: {detail}")]
+    #[error("{system}: {detail}")]
     Unavailable {
         /// Which system.
         system: System,
@@ -39,7 +39,7 @@ pub enum Failure {
         detail: String,
     },
     /// We lack a right.
-    #[error("{system} denies us: {detail}")]
+    #[error("{system}: {detail}")]
     Denied {
         /// Which system.
         system: System,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use event::{Incarnation, TenantName};
 use parking_lot::RwLock;
 use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, Refused, SELF_FENCE_MS};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A pod whose heartbeat is older is lagging.
@@ -17,6 +18,7 @@ const DROPPED_AFTER: Duration = Duration::from_millis(DROPPED_AFTER_MS);
 #[derive(Default)]
 pub struct Fleet {
     pods: RwLock<HashMap<Incarnation, Pod>>,
+    synced: watch::Sender<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +83,17 @@ impl Fleet {
     /// Forgets a pod that said good-bye.
     pub fn left(&self, incarnation: Incarnation) {
         self.pods.write().remove(&incarnation);
+    }
+
+    /// Every heartbeat that was stored has been heard.
+    pub fn mark_synced(&self) {
+        self.synced.send_replace(true);
+    }
+
+    /// Returns once every heartbeat that was stored has been heard.
+    pub async fn wait_synced(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
     /// Forgets all pods: the bucket was replaced.

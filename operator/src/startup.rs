@@ -114,7 +114,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
     for (name, stored) in stored {
         if let Some(snapshot) = stored.value {
             context.belonging.record(name.as_str(), &snapshot.namespaces);
-            context.publications.put(stored.revision, snapshot, None);
+            context.publications.put(stored.revision, snapshot);
         }
     }
     Ok(Started { context: Arc::new(context), watching, ledgers })
@@ -136,6 +136,14 @@ pub async fn run(started: Started) -> JoinSet<()> {
     watch!(tenants, triggers::tenant);
     watch!(limits, triggers::usage_limit);
     watch!(keys, triggers::api_key);
+    let context = ctx.clone();
+    tasks.spawn(async move {
+        if let Err(error) = enforcement::run(&context).await {
+            tracing::error!(%error, "heartbeats are not followed");
+        }
+    });
+    // Nobody knows who enforces what before the heartbeats are known.
+    ctx.fleet.wait_synced().await;
     // A snapshot says everything about a tenant, so none is compiled before everything is known.
     tokio::join!(
         ctx.plans.wait_synced(),
@@ -158,13 +166,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     work!("tenant", tenant, tenant::reconcile);
     work!("usagelimit", usage_limit, usage_limit::reconcile);
     work!("apikey", api_key, api_key::reconcile);
-    let context = ctx.clone();
-    tasks.spawn(async move { snapshot::index::run(&context, &ledgers).await });
-    tasks.spawn(async move {
-        if let Err(error) = enforcement::run(&ctx).await {
-            tracing::error!(%error, "heartbeats are not followed");
-        }
-    });
+    tasks.spawn(async move { snapshot::index::run(&ctx, &ledgers).await });
     tasks
 }
 

@@ -12,7 +12,7 @@ use super::ObjectKey;
 /// First delay after a failure; it doubles with every further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest delay after a failure.
-const LAST_BACKOFF: Duration = Duration::from_secs(60);
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// When a key is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use parking_lot::RwLock;
 use policy::snapshot::{ApiKey, Snapshot};
 use tokio::time::Instant;
 
+use super::rules::PLAN;
+
 /// One tenant's snapshot in the bucket.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -14,8 +16,6 @@ pub struct Publication {
     pub revision: u64,
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    /// Name and generation of the plan that it was compiled from, when this process did so.
-    pub plan: Option<(String, i64)>,
     /// When this process wrote or first saw it.
     pub at: Instant,
     /// Revision since which each limit and key stands there as it does, by identity.
@@ -26,6 +26,13 @@ impl Publication {
     /// Revision since which a limit or key stands in the snapshot as it does now.
     pub fn since(&self, identity: &str) -> Option<u64> {
         self.since.get(identity).copied()
+    }
+
+    /// Whether the snapshot was compiled from this generation of this plan, which has `limits` limits.
+    pub fn follows(&self, plan: &str, generation: i64, limits: usize) -> bool {
+        let of_plans = || self.snapshot.limits.iter().filter(|limit| limit.origin.kind == PLAN);
+        of_plans().count() == limits
+            && of_plans().all(|limit| limit.origin.name == plan && limit.origin.generation == generation)
     }
 }
 
@@ -50,17 +57,16 @@ impl Publications {
             .collect()
     }
 
-    /// Takes over what stands in the bucket now. Whether that is another revision or plan than was known.
-    pub fn put(&self, revision: u64, snapshot: Snapshot, plan: Option<(String, i64)>) -> bool {
+    /// Takes over what stands in the bucket now. Whether that is another revision than was known.
+    pub fn put(&self, revision: u64, snapshot: Snapshot) -> bool {
         let tenant = snapshot.tenant.to_string();
         let mut by_tenant = self.by_tenant.write();
         let old = by_tenant.get(&tenant);
-        if old.is_some_and(|old| old.revision == revision && (plan.is_none() || old.plan == plan)) {
+        if old.is_some_and(|old| old.revision == revision) {
             return false;
         }
         let since = since(&snapshot, revision, old.map(Arc::as_ref));
-        let at = old.filter(|old| old.revision == revision).map_or_else(Instant::now, |old| old.at);
-        let publication = Publication { revision, snapshot: Arc::new(snapshot), plan, at, since };
+        let publication = Publication { revision, snapshot: Arc::new(snapshot), at: Instant::now(), since };
         by_tenant.insert(tenant, Arc::new(publication));
         true
     }
@@ -105,9 +111,9 @@ mod tests {
     fn an_unchanged_limit_keeps_the_revision_it_appeared_with() {
         let publications = Publications::default();
         let first = snapshot_of(&[("plan.a", 1), ("plan.b", 1)]);
-        assert!(publications.put(10, first.clone(), None));
-        assert!(!publications.put(10, first, None));
-        assert!(publications.put(11, snapshot_of(&[("plan.a", 1), ("plan.b", 2), ("plan.c", 1)]), None));
+        assert!(publications.put(10, first.clone()));
+        assert!(!publications.put(10, first));
+        assert!(publications.put(11, snapshot_of(&[("plan.a", 1), ("plan.b", 2), ("plan.c", 1)])));
         let publication = publications.get("acme").unwrap();
         let since = |identity| publication.since(identity);
         assert_eq!((since("plan.a"), since("plan.b"), since("plan.c")), (Some(10), Some(11), Some(11)));

@@ -61,7 +61,6 @@ pub enum PublishError {
 /// See [`PublishError`].
 pub async fn publish(ctx: &Context, request: Request<'_>) -> Result<Published, PublishError> {
     let previous = request.stored.value.as_ref();
-    let plan = request.plan.map(|plan| (plan.name_any(), plan.metadata.generation.unwrap_or_default()));
     let assembled = assemble(material(ctx, &request, clock::now().as_millisecond()))?;
     let next_change_ms = assembled.next_change_ms;
     let unchanged = previous.filter(|previous| previous.content_hash() == assembled.snapshot.content_hash());
@@ -81,7 +80,7 @@ pub async fn publish(ctx: &Context, request: Request<'_>) -> Result<Published, P
             (revision, assembled.snapshot)
         }
     };
-    take_over(ctx, request.name, revision, snapshot, plan, previous);
+    take_over(ctx, request.name, revision, snapshot, request.plan, previous);
     Ok(Published { revision, next_change_ms })
 }
 
@@ -151,13 +150,13 @@ fn take_over(
     name: &TenantName,
     revision: u64,
     snapshot: Snapshot,
-    plan: Option<(String, i64)>,
+    plan: Option<&Plan>,
     previous: Option<&Snapshot>,
 ) {
     let before = previous.map_or(&[][..], |snapshot| &snapshot.namespaces);
     let freed: Vec<String> = before.iter().filter(|ns| !snapshot.namespaces.contains(ns)).cloned().collect();
     let namespaces = snapshot.namespaces.clone();
-    if !ctx.publications.put(revision, snapshot, plan) {
+    if !ctx.publications.put(revision, snapshot) {
         return;
     }
     ctx.belonging.record(name.as_str(), &namespaces);
@@ -165,10 +164,8 @@ fn take_over(
     for tenant in freed.iter().flat_map(|namespace| ctx.belonging.claimants(namespace)) {
         ctx.queues.tenant.add(ObjectKey::cluster(&tenant));
     }
-    if let Some(publication) = ctx.publications.get(name.as_str())
-        && let Some((plan, _)) = &publication.plan
-    {
-        triggers::plan_soon(ctx, plan);
+    if let Some(plan) = plan {
+        triggers::plan_soon(ctx, &plan.name_any());
     }
     if previous.is_none() {
         ctx.first_pass.want_index();

@@ -25,8 +25,7 @@ pub fn dereference(ctx: &Context, plan: &Plan) -> Use {
         found.tenants += 1;
         if let Some(publication) = ctx.publications.get(&tenant.name_any()) {
             found.placed += 1;
-            found.current +=
-                u32::from(publication.plan.as_ref().is_some_and(|plan| *plan == (name.clone(), generation)));
+            found.current += u32::from(publication.follows(&name, generation, plan.spec.limits.len()));
         }
     }
     found

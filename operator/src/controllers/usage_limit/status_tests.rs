@@ -20,7 +20,7 @@ fn limit(spec: serde_json::Value) -> UsageLimit {
 
 fn referred(limit: &UsageLimit, limits: &[(&str, u64)], reach: Reach) -> Referred {
     let publications = Publications::default();
-    publications.put(7, snapshot_of(limits), None);
+    publications.put(7, snapshot_of(limits));
     Referred {
         tenant: Some("acme".into()),
         siblings: vec![Arc::new(limit.clone())],
