@@ -8,7 +8,11 @@ use event::Incarnation;
 use futures_util::StreamExt;
 use jetstream::{Bucket, CasError, WatchEvent};
 
+use crate::clock::now_ms;
 use crate::lease::{Entry, TAKE, key};
+
+/// Age at which an entry is deleted.
+const FORGET_MS: u64 = 86_400_000;
 
 /// The others' leases.
 pub struct Holders {
@@ -36,6 +40,21 @@ enum Verdict {
 }
 
 impl Seen {
+    fn take(&mut self, event: WatchEvent, now: Instant) {
+        match event {
+            WatchEvent::Put(entry) => self.put(entry.key, entry.revision, &entry.value, now),
+            WatchEvent::Delete { key, .. } => {
+                // From here on its owner is one without an entry, and waited for as such.
+                self.entries.remove(&key);
+                self.synced = self.synced.map(|_| now);
+            }
+            WatchEvent::Synced { .. } => {
+                self.synced.get_or_insert(now);
+            }
+            WatchEvent::Reset => *self = Self::default(),
+        }
+    }
+
     fn put(&mut self, key: String, revision: u64, value: &[u8], now: Instant) {
         // What cannot be read is kept as it is told: a holder that does not renew.
         let entry =
@@ -73,18 +92,23 @@ impl Holders {
     pub async fn follow(&self) {
         let mut watch = self.bucket.watch();
         while let Some(event) = watch.next().await {
-            let now = Instant::now();
-            let mut seen = self.seen();
-            match event {
-                WatchEvent::Put(entry) => seen.put(entry.key, entry.revision, &entry.value, now),
-                WatchEvent::Delete { key, .. } => {
-                    seen.entries.remove(&key);
-                    seen.synced = seen.synced.map(|_| now);
-                }
-                WatchEvent::Synced { .. } => {
-                    seen.synced.get_or_insert(now);
-                }
-                WatchEvent::Reset => *seen = Seen::default(),
+            let synced = matches!(event, WatchEvent::Synced { .. });
+            self.seen().take(event, Instant::now());
+            if synced {
+                self.prune(now_ms()).await;
+            }
+        }
+    }
+
+    /// Deletes what nobody renewed for a day: every sink that ever died left an entry.
+    async fn prune(&self, now_ms: u64) {
+        let Ok(entries) = self.bucket.entries().await else {
+            return;
+        };
+        for entry in entries.into_iter().filter(|entry| entry.created_ms + FORGET_MS < now_ms) {
+            // A conflict means that it was renewed after all.
+            if let Err(error) = self.bucket.delete(&entry.key, entry.revision).await {
+                tracing::debug!(%error, key = entry.key, "an old lease was not deleted");
             }
         }
     }

@@ -230,7 +230,7 @@ impl Holder<'_> {
         self.status.oldest_ms.store(self.pending.oldest_ms(), Ordering::Relaxed);
         match since {
             Some(since) if !self.memory.covers(since) && Instant::now() >= self.load_at => {
-                self.load(since).await
+                self.load(since).await;
             }
             _ => {}
         }

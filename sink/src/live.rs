@@ -164,7 +164,7 @@ impl Port for LivePort {
                 Ok(messages) => return Ok(Range { messages, missing: from - lo }),
                 Err(ReadError::Gap { first_seq }) => from = first_seq,
                 Err(ReadError::Unavailable(error)) => {
-                    self.again(&mut tries, "reading the stream", &error).await?
+                    self.again(&mut tries, "reading the stream", &error).await?;
                 }
                 Err(ReadError::Missing) => return Err(Stop::Lost("its stream is gone".to_owned())),
                 Err(ReadError::Recreated { .. }) => {

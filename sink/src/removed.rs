@@ -115,7 +115,7 @@ mod tests {
         fn sets_survive_their_text(ordinals in prop::collection::vec(0u32..500, 0..200)) {
             let set: Removed = ordinals.iter().copied().collect();
             let json = serde_json::to_string(&set).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Removed>(&json).unwrap(), set.clone());
+            prop_assert_eq!(&serde_json::from_str::<Removed>(&json).unwrap(), &set);
             prop_assert_eq!(Removed::parse(&set.runs()), Some(set.clone()));
             prop_assert_eq!(Removed::parse(&set.bitmap()), Some(set.clone()));
             prop_assert!(ordinals.iter().all(|ordinal| set.contains(*ordinal)));
