@@ -27,6 +27,44 @@ pub struct Wanted {
     pub display_name: String,
 }
 
+/// What tenants are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// Name of the plan and the keys, and the beginning of the namespaces.
+    pub name: &'static str,
+    /// Events that one of the tenants sends at most. The plan counts a month's events without refusing any (`mode: Observe`);
+    /// what it expects decides how much room the tenants' streams reserve.
+    pub events_max: u64,
+}
+
+/// Events a month that the plan expects at least.
+const EVENTS_MIN: u64 = 100_000;
+
+impl Purpose {
+    /// The plan's number: so much that a load may be repeated.
+    fn expected(self) -> u64 {
+        self.events_max.saturating_mul(4).max(EVENTS_MIN)
+    }
+
+    /// The plan, if there is none or it expects too little.
+    fn plan(self, present: &Value) -> Option<Value> {
+        let plan = named(present, "Plan", None, self.name);
+        let has = plan.and_then(|plan| plan["spec"]["limits"][0]["quota"]["max"].as_u64());
+        if has.is_some_and(|has| has >= self.expected()) {
+            return None;
+        }
+        let events = json!({
+            "name": "events", "per": "Tenant", "mode": "Observe", "quota": {"max": self.expected(), "period": "Month"},
+        });
+        let display = format!("Tenants of `cargo xtask {}`", self.name);
+        Some(object("Plan", json!({"name": self.name}), json!({"displayName": display, "limits": [events]})))
+    }
+}
+
+fn object(kind: &str, metadata: Value, spec: Value) -> Value {
+    json!({"apiVersion": "meterplane.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+}
+
 /// Where a tenant's key lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
@@ -34,15 +72,15 @@ struct Place {
     key: String,
 }
 
-/// Creates what is missing for these tenants: a Plan called `purpose` without limits, and for each a Tenant on it with one
-/// namespace `<purpose>-<tenant>`, and in that an ApiKey called `purpose` that may ingest and read. A Tenant that is there
-/// already is left as it is and gets the key in its first namespace. Returns the keys in the order of `wanted`.
+/// Creates what is missing for these tenants: a Plan called as the purpose that refuses nothing, and for each a Tenant on it with
+/// one namespace `<purpose>-<tenant>`, and in that an ApiKey called as the purpose that may ingest and read. A Tenant that is
+/// there already is left as it is and gets the key in its first namespace. Returns the keys in the order of `wanted`.
 ///
 /// # Errors
 /// When the apiserver refuses, or something does not become ready: says what and why.
 pub fn ensure(
     target: &Target,
-    purpose: &str,
+    purpose: Purpose,
     wanted: &[Wanted],
     progress: &Progress,
     cancel: &Cancel,
@@ -53,7 +91,7 @@ pub fn ensure(
     let missing = missing(&present, purpose, wanted, &places);
     if !missing.is_empty() {
         task.note(&format!("creates {} objects for {} tenants", missing.len(), wanted.len()));
-        let file = target.dir.join(format!("{purpose}.json"));
+        let file = target.dir.join(format!("{}.json", purpose.name));
         let list = json!({"apiVersion": "v1", "kind": "List", "items": missing});
         std::fs::write(&file, list.to_string())
             .map_err(Error::io(format!("cannot write {}", file.display())))?;
@@ -102,10 +140,10 @@ fn named<'a>(list: &'a Value, kind: &'a str, namespace: Option<&str>, name: &str
 }
 
 /// Where each tenant's key belongs: the first namespace of a Tenant that is there, or the one that it will get.
-fn places(present: &Value, purpose: &str, wanted: &[Wanted]) -> Result<Vec<Place>> {
+fn places(present: &Value, purpose: Purpose, wanted: &[Wanted]) -> Result<Vec<Place>> {
     let place = |tenant: &Wanted| {
         let namespace = match named(present, "Tenant", None, &tenant.name) {
-            None => format!("{purpose}-{}", tenant.name),
+            None => format!("{}-{}", purpose.name, tenant.name),
             Some(there) => {
                 match there["spec"]["namespaces"][0].as_str() {
                     Some(namespace) => namespace.to_owned(),
@@ -118,15 +156,14 @@ fn places(present: &Value, purpose: &str, wanted: &[Wanted]) -> Result<Vec<Place
                 }
             }
         };
-        Ok(Place { namespace, key: purpose.to_owned() })
+        Ok(Place { namespace, key: purpose.name.to_owned() })
     };
     wanted.iter().map(place).collect()
 }
 
 /// The objects that are not there yet, each after what it refers to.
-fn missing(present: &Value, purpose: &str, wanted: &[Wanted], places: &[Place]) -> Vec<Value> {
-    let labels = json!({"app.kubernetes.io/created-by": format!("xtask-{purpose}")});
-    let object = |kind: &str, metadata: Value, spec: Value| json!({"apiVersion": "meterplane.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+fn missing(present: &Value, purpose: Purpose, wanted: &[Wanted], places: &[Place]) -> Vec<Value> {
+    let labels = json!({"app.kubernetes.io/created-by": format!("xtask-{}", purpose.name)});
     let (mut first, mut tenants, mut keys) = (vec![], vec![], vec![]);
     for (tenant, place) in wanted.iter().zip(places) {
         if named(present, "Namespace", None, &place.namespace).is_none() {
@@ -135,7 +172,7 @@ fn missing(present: &Value, purpose: &str, wanted: &[Wanted], places: &[Place]) 
         }
         if named(present, "Tenant", None, &tenant.name).is_none() {
             let spec = json!({
-                "displayName": tenant.display_name, "planRef": {"name": purpose}, "namespaces": [place.namespace],
+                "displayName": tenant.display_name, "planRef": {"name": purpose.name}, "namespaces": [place.namespace],
             });
             tenants.push(object("Tenant", json!({"name": tenant.name, "labels": labels}), spec));
         }
@@ -144,9 +181,12 @@ fn missing(present: &Value, purpose: &str, wanted: &[Wanted], places: &[Place]) 
             keys.push(object("ApiKey", metadata, json!({"scopes": ["ingest", "read"]})));
         }
     }
-    if !tenants.is_empty() && named(present, "Plan", None, purpose).is_none() {
-        let spec = json!({"displayName": format!("Tenants of `cargo xtask {purpose}`: no limits")});
-        first.push(object("Plan", json!({"name": purpose, "labels": labels}), spec));
+    let on_plan = |tenant: &Wanted| {
+        let there = named(present, "Tenant", None, &tenant.name);
+        there.is_none_or(|there| there["spec"]["planRef"]["name"] == purpose.name)
+    };
+    if wanted.iter().any(on_plan) {
+        first.extend(purpose.plan(present));
     }
     [first, tenants, keys].concat()
 }
@@ -201,6 +241,8 @@ fn keys(present: &Value, secrets: &Value, places: &[Place]) -> Result<Vec<String
 mod tests {
     use super::*;
 
+    const REPLAY: Purpose = Purpose { name: "replay", events_max: 50_000 };
+
     fn wanted(name: &str) -> Wanted {
         Wanted { name: name.to_owned(), display_name: format!("#{name}") }
     }
@@ -212,14 +254,18 @@ mod tests {
     #[test]
     fn an_empty_cluster_gets_plan_namespace_tenant_and_key_in_this_order() {
         let (present, tenants) = (list(json!([])), [wanted("en")]);
-        let places = places(&present, "replay", &tenants).unwrap();
-        let objects = missing(&present, "replay", &tenants, &places);
+        let places = places(&present, REPLAY, &tenants).unwrap();
+        let objects = missing(&present, REPLAY, &tenants, &places);
         let kinds: Vec<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["Namespace", "Plan", "Tenant", "ApiKey"]);
         assert_eq!(objects[2]["spec"]["displayName"], "#en");
         assert_eq!(objects[2]["spec"]["namespaces"], json!(["replay-en"]));
         assert_eq!(objects[3]["metadata"]["namespace"], "replay-en");
-        assert!(missing(&list(json!(objects)), "replay", &tenants, &places).is_empty());
+        assert!(missing(&list(json!(objects)), REPLAY, &tenants, &places).is_empty());
+        let more = Purpose { events_max: 50_001, ..REPLAY };
+        let objects = missing(&list(json!(objects)), more, &tenants, &places);
+        assert_eq!(objects.len(), 1, "the plan expects more");
+        assert_eq!(objects[0]["spec"]["limits"][0]["quota"]["max"], 200_004);
     }
 
     #[test]
@@ -228,8 +274,8 @@ mod tests {
             json!({"kind": "Tenant", "metadata": {"name": "acme"}, "spec": {"namespaces": ["a", "b"]}});
         let namespace = json!({"kind": "Namespace", "metadata": {"name": "a"}});
         let (present, tenants) = (list(json!([there, namespace])), [wanted("acme")]);
-        let places = places(&present, "replay", &tenants).unwrap();
-        let objects = missing(&present, "replay", &tenants, &places);
+        let places = places(&present, REPLAY, &tenants).unwrap();
+        let objects = missing(&present, REPLAY, &tenants, &places);
         assert_eq!(objects.len(), 1);
         assert_eq!(
             (&objects[0]["kind"], &objects[0]["metadata"]["namespace"]),
@@ -240,7 +286,7 @@ mod tests {
     #[test]
     fn a_tenant_without_a_namespace_is_refused_with_what_to_do() {
         let there = json!({"kind": "Tenant", "metadata": {"name": "acme"}, "spec": {}});
-        let error = places(&list(json!([there])), "replay", &[wanted("acme")]).unwrap_err().to_string();
+        let error = places(&list(json!([there])), REPLAY, &[wanted("acme")]).unwrap_err().to_string();
         assert!(error.contains("give it one"), "{error}");
     }
 

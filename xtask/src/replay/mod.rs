@@ -23,12 +23,10 @@ use self::source::{Content, Source};
 use crate::load::pool::{self, Feed, Job, Sent};
 use crate::load::reader::{Range, Reader};
 use crate::load::table::{Row, Table};
-use crate::load::tenants::{self, Wanted};
+use crate::load::tenants::{self, Purpose, Wanted};
 use crate::load::{Batch, Sender, Target, interruptible, stored};
 use crate::{Cancel, Error, Paths, Progress, Result, clock};
 
-/// Name of the Plan, the keys, and the beginning of the namespaces.
-const PURPOSE: &str = "replay";
 /// How long a batch is sent again before it counts as lost: longer than any process of ours takes to come back.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The dashboard is read from this long before the first event: an earlier replay of the same file has put the same events
@@ -146,7 +144,9 @@ pub fn replay(target: &Target, options: &Options, progress: &Progress, cancel: &
     task.done(&format!("{} events of {} tenants", content.events(), content.tenants.len()));
     let shift =
         options.last.map_or(SignedDuration::ZERO, |last| (clock::now() + last).duration_since(content.last));
-    let keys = tenants::ensure(target, PURPOSE, &wanted(&content), progress, cancel)?;
+    let events_max = content.tenants.values().map(|tenant| tenant.events).max().unwrap_or_default();
+    let purpose = Purpose { name: "replay", events_max };
+    let keys = tenants::ensure(target, purpose, &wanted(&content), progress, cancel)?;
     let began = Instant::now();
     let sent = send(target, options, &content, shift, &keys, progress, cancel);
     let took = began.elapsed();

@@ -19,12 +19,10 @@ use self::model::{Customer, Generator};
 use crate::load::pool::{self, Feed, Job, Sent};
 use crate::load::reader::{Range, Reader};
 use crate::load::table::{Row, Table};
-use crate::load::tenants::{self, Wanted};
+use crate::load::tenants::{self, Purpose, Wanted};
 use crate::load::{Batch, Sender, Target, interruptible, stored};
 use crate::{Cancel, Error, Paths, Progress, Result, clock};
 
-/// Name of the Plan, the keys, and the beginning of the namespaces.
-const PURPOSE: &str = "simulate";
 /// How long a batch is sent again before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Events of a tenant that are due within this time share a request, as those of an application that posts often do.
@@ -71,7 +69,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         rate * day::PEAK,
         args.seed
     ));
-    let keys = tenants::ensure(&target, PURPOSE, &wanted(&customers), &progress, &cancel)?;
+    let largest = customers.iter().map(|customer| u64::from(customer.users)).max().unwrap_or_default();
+    let purpose = Purpose { name: "simulate", events_max: schedule.events() * largest / users.max(1) };
+    let keys = tenants::ensure(&target, purpose, &wanted(&customers), &progress, &cancel)?;
     let began = clock::now();
     let generator =
         Generator::new(customers.clone(), &format!("{}-{}", args.seed, began.as_millisecond()), args.seed);
