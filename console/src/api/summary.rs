@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use clickhouse::ClickHouseError;
 use policy::limit::{Limit, Mode, Per};
 use policy::window::{Window, rfc3339};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use super::range::{DAY_MS, Range};
 use super::tiles;
 use crate::App;
 use crate::auth::Caller;
-use crate::problem::Problems;
+use crate::problem::{Problem, Problems};
 use crate::pseudonyms;
 use crate::query::{self, limits::Counted};
 
@@ -100,8 +101,8 @@ pub struct LimitUse {
     mode: Action,
     /// Units of the stored events *received* in the current period. It follows the quota's own count, which decides, by the
     /// time an event takes to be stored; events that were sent twice are stored, and counted here, once. Null where it
-    /// cannot be told from stored events: limits that are not shared by the whole tenant, and those that match by an
-    /// expression.
+    /// cannot be told from stored events (limits that are not shared by the whole tenant, and those that match by an
+    /// expression), and while it cannot be counted (it takes too long, or the limit's users cannot be looked up).
     used: Option<u64>,
     /// `max - used`, at least zero; null where `used` is.
     remaining: Option<u64>,
@@ -195,11 +196,11 @@ pub async fn get(
     }))
 }
 
-async fn limits(app: &App, caller: &Caller) -> Result<Vec<LimitUse>, crate::problem::Problem> {
+async fn limits(app: &App, caller: &Caller) -> Result<Vec<LimitUse>, Problem> {
     let (policy, zone) = (&caller.policy, tiles::zone(&caller.policy)?);
     let limits = &policy.snapshot().limits;
     let names_users = limits.iter().any(|limit| is_countable(limit) && !limit.matches.users.is_empty());
-    // Without the key only those limits stay uncounted: a dashboard is not worth a failure.
+    // Without the key only those limits stay uncounted: the rest of the dashboard is worth showing.
     let key = if names_users { app.pseudonyms.key(policy, pseudonyms::WELCOME).await.ok() } else { None };
     let countable = |limit: &Limit| is_countable(limit) && (limit.matches.users.is_empty() || key.is_some());
     let all: Vec<Counted<'_>> = limits
@@ -207,8 +208,15 @@ async fn limits(app: &App, caller: &Caller) -> Result<Vec<LimitUse>, crate::prob
         .map(|limit| Counted { limit, period: limit.window.period(caller.now_ms, &zone) })
         .collect();
     let counted: Vec<Counted<'_>> = all.iter().filter(|counted| countable(counted.limit)).copied().collect();
-    let used = query::limits::fetch(&app.clickhouse, policy, &counted, key.as_ref()).await;
-    let mut used = used.map_err(|error| query::failed(policy, &error))?.into_iter();
+    let mut used = match query::limits::fetch(&app.clickhouse, policy, &counted, key.as_ref()).await {
+        Ok(used) => used,
+        Err(error @ ClickHouseError::Overloaded { .. }) => {
+            tracing::warn!(tenant = %policy.name(), %error, "the use of limits could not be counted in time");
+            Vec::new()
+        }
+        Err(error) => return Err(query::failed(policy, &error)),
+    }
+    .into_iter();
     let shown = all.iter().map(|counted| {
         let used = if countable(counted.limit) { used.next() } else { None };
         shown(counted, used)

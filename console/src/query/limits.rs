@@ -54,16 +54,16 @@ fn used(i: usize, counted: &Counted<'_>) -> String {
     let holds = holds.join(" AND ");
     match &counted.limit.measure {
         Measure::Count => format!("toString(countIf({holds}))"),
-        // Units are whole numbers and not negative; anything else was never charged.
         Measure::Sum { field } => {
-            let (units, holds) = if field == VALUE_FIELD {
-                ("value".to_owned(), holds)
+            let units = if field == VALUE_FIELD {
+                "value".to_owned()
             } else {
-                let is_number = format!("JSONType(data, {{f{i}:String}}) IN ('Int64', 'UInt64', 'Double')");
-                let units = format!("JSONExtract(data, {{f{i}:String}}, 'Decimal(38, 6)')");
-                (units, format!("{holds} AND {is_number}"))
+                // Text and truth values become zero, as does a member that is missing.
+                format!("toDecimal128OrZero(JSONExtractRaw(data, {{f{i}:String}}), 6)")
             };
-            format!("toString(sumIf({units}, {holds} AND {units} > 0 AND {units} = trunc({units})))")
+            // `if` reads the JSON of matching events only. Units are whole and not negative; others were never charged.
+            let charged = format!("if({holds}, {units}, toDecimal128(0, 6))");
+            format!("toString(sumIf({charged}, {charged} > 0 AND {charged} = trunc({charged})))")
         }
     }
 }
