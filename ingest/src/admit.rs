@@ -135,7 +135,11 @@ pub async fn admit(
         }
         match decision.take(&event, user).await {
             Ok(taken) => admitted.push(Admitted { event, hash, user, taken }),
-            Err(Refused::Invalid(invalid)) => admission.invalid(index, invalid),
+            Err(Refused::Invalid(invalid)) => {
+                // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
+                seen.remove(&hash);
+                admission.invalid(index, invalid);
+            }
             Err(Refused::Limited(limited)) => {
                 app.violations.record(Denial {
                     tenant: snapshot.tenant.clone(),
@@ -145,7 +149,6 @@ pub async fn admit(
                     received_ms: decision.received_ms,
                     id: event.id.to_string(),
                 });
-                // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
                 seen.remove(&hash);
                 admission.limit(index, limited);
             }

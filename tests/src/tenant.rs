@@ -24,7 +24,7 @@ impl TestTenant {
     /// The key in a Secret of the tenant's namespace.
     pub fn secret(world: &World, namespace: &str, secret: &str) -> String {
         let path = "--output=go-template={{.data.MP_API_KEY | base64decode}}";
-        world.kubectl(&["get", "secret", secret, "--namespace", namespace, path])
+        world.kubectl(&["get", "secret", secret, "--namespace", namespace, path]).trim().to_owned()
     }
 
     /// Posts events (a JSON object or array) to one of the pods.

@@ -16,9 +16,9 @@ pub fn within<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<
     }
 }
 
-/// [`within`] a minute.
+/// [`within`] half a minute.
 pub fn eventually<T>(what: &str, probe: impl FnMut() -> Result<T, String>) -> T {
-    within(Duration::from_secs(60), what, probe)
+    within(Duration::from_secs(30), what, probe)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one bounded poll of the tests")]

@@ -10,14 +10,20 @@ pub const TESTS: &[(&str, fn(&World))] = &[
 ];
 
 fn block_on(future: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(future);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future);
 }
 
 fn streams(world: &World) {
     let password = world.platform.secrets().get("nats-operator").unwrap().trim().to_owned();
     let (url, user, name) = (world.urls.nats.clone(), "operator".to_owned(), "contract".to_owned());
     block_on(async {
-        let client = jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
+        let client =
+            jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
         jetstream::streams::contract::run(&client).await;
     });
 }

@@ -33,11 +33,11 @@ fn forms(world: &World) {
     let summary = tenant.read(world, "/v1/dashboard/summary").json();
     assert_eq!((&summary["activeUsers"], &summary["features"]), (&json!(3), &json!(2)), "{summary}");
     let features = tenant.read(world, "/v1/dashboard/usage/by-feature").json();
-    let rows = features["features"].as_array().or_else(|| features["items"].as_array()).unwrap().clone();
+    let rows = features["data"].as_array().unwrap().clone();
     let counts: Vec<(&Value, &Value)> = rows.iter().map(|row| (&row["feature"], &row["events"])).collect();
     assert_eq!(counts, [(&json!("export"), &json!(4)), (&json!("login"), &json!(1))], "{features}");
     let trends = tenant.read(world, "/v1/dashboard/usage/trends?interval=hour").json();
-    let points = trends["points"].as_array().or_else(|| trends["items"].as_array()).unwrap().clone();
+    let points = trends["data"].as_array().unwrap().clone();
     assert_eq!(points.iter().map(|point| point["events"].as_u64().unwrap()).sum::<u64>(), 5, "{trends}");
     let user = tenant.read(world, "/v1/dashboard/users/bob/analytics").json();
     assert_eq!(user["events"], 3, "{user}");

@@ -6,7 +6,8 @@ pub const TESTS: &[(&str, fn(&World))] =
     &[("quickstart_tenants_are_ready_with_lane_database_and_key", ready)];
 
 fn ready(world: &World) {
-    world.kubectl(&["apply", "--server-side", "--filename", "examples/quickstart"]);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart");
+    world.kubectl(&["apply", "--server-side", "--filename", folder]);
     for tenant in ["acme", "wayne-enterprises"] {
         world.ready(tenant);
         let status = world.kubectl(&["get", "tenant", tenant, "--output=jsonpath={.status}"]);
