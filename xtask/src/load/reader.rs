@@ -15,6 +15,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Gauge of the sink: messages of a lane that are not stored yet.
+const LAG: &str = "mp_sink_lag_messages";
 /// Features a page.
 const PAGE: u32 = 1_000;
 
@@ -36,11 +38,12 @@ pub struct Usage {
     pub users: u64,
 }
 
-/// The dashboard API.
+/// The dashboard API, and if need be the sink's metrics.
 #[derive(Debug, Clone)]
 pub struct Reader {
     http: Http,
     base: String,
+    sink_metrics: Option<String>,
     cancel: Cancel,
 }
 
@@ -48,7 +51,24 @@ impl Reader {
     /// Of the console at this base URL.
     pub fn new(console: &str, cancel: &Cancel) -> Self {
         let base = format!("{console}/v1/dashboard");
-        Self { http: Http::new(ANSWER_WITHIN), base, cancel: cancel.clone() }
+        Self { http: Http::new(ANSWER_WITHIN), base, sink_metrics: None, cancel: cancel.clone() }
+    }
+
+    /// Knows the sink as well, by the base URL of its metrics.
+    pub fn with_sink(self, sink_admin: &str) -> Self {
+        Self { sink_metrics: Some(format!("{sink_admin}/metrics")), ..self }
+    }
+
+    /// Whether [`Reader::lag`] can answer.
+    pub fn knows_sink(&self) -> bool {
+        self.sink_metrics.is_some()
+    }
+
+    /// Messages of these lanes that are not stored, by the sink's own word, which may be some seconds old. `None` when it does
+    /// not answer.
+    pub fn lag<'a>(&self, lanes: impl Iterator<Item = &'a str>) -> Option<u64> {
+        let metrics = self.http.get(self.sink_metrics.as_ref()?, &[]).ok().filter(|answer| answer.ok())?;
+        Some(lanes.filter_map(|lane| lag_in(&metrics.body, lane)).sum())
     }
 
     /// Events and users of a key's tenant.
@@ -124,4 +144,20 @@ fn usage(value: &Value) -> Option<Usage> {
 fn unread(what: &str, answer: &Value) -> Error {
     let detail = answer.to_string().chars().take(200).collect();
     Error::Format { what: format!("the console's {what}"), detail }
+}
+
+fn lag_in(metrics: &str, lane: &str) -> Option<u64> {
+    let label = format!("{{lane=\"{lane}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(LAG)?.strip_prefix(&label))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lanes_lag_is_its_own_gauge() {
+        let metrics = "# TYPE mp_sink_lag_messages gauge\nmp_sink_lag_messages{lane=\"a\"} 0\nmp_sink_lag_messages{lane=\"b\"} 2\n";
+        assert_eq!(["a", "b", "c"].map(|lane| lag_in(metrics, lane)), [Some(0), Some(2), None]);
+    }
 }

@@ -1,6 +1,6 @@
 //! Waits until what the pods accepted is on the dashboard.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::reader::{Range, Reader};
 use super::table::Table;
@@ -10,11 +10,12 @@ use crate::{Cancel, Progress, Result};
 const WITHIN: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long it must stay so: an event stored twice shows up late.
-const STAYS_FOR: Duration = Duration::from_secs(2);
+/// How old the sink's own word about its lag may be.
+const LAG_IS_OLD: Duration = Duration::from_secs(8);
 
-/// Fills in `stored` of each row, whose keys stand in the same order: waits, a minute at most, until none is below what was
-/// accepted, then looks once more.
+/// Fills in `stored` of each row, whose keys stand in the same order. Waits, a minute at most, until no row is below what was
+/// accepted; if the reader knows the sink, also until that has nothing left of any row's lane, because an event stored twice
+/// would show up late.
 ///
 /// # Errors
 /// [`crate::Error::Interrupted`]. A console that does not answer leaves `stored` open.
@@ -27,25 +28,20 @@ pub fn await_stored(
     cancel: &Cancel,
 ) -> Result<()> {
     let task = progress.task("stored", "waits until the dashboard shows what was accepted");
-    let accepted = table.sum().totals.accepted;
-    let reached = cancel.until(WITHIN, LOOK_EVERY, || {
+    let (accepted, began) = (table.sum().totals.accepted, Instant::now());
+    cancel.until(WITHIN, LOOK_EVERY, || {
+        // Asked first: what the sink has stored by then is in the answers that follow.
+        let lag = reader.lag(table.0.iter().map(|row| row.tenant.as_str()));
         for (row, key) in table.0.iter_mut().zip(keys) {
-            if row.stored.is_none_or(|stored| stored < row.totals.accepted) {
-                row.stored = reader.summary(key, range).ok().map(|usage| usage.events);
-            }
+            row.stored = reader.summary(key, range).ok().map(|usage| usage.events);
         }
         let stored: u64 = table.0.iter().filter_map(|row| row.stored).sum();
         task.comment(&format!("{stored} of {accepted} events"));
         let complete =
             table.0.iter().all(|row| row.stored.is_some_and(|stored| stored >= row.totals.accepted));
-        Ok(complete.then_some(()))
+        let settled = !reader.knows_sink() || (lag == Some(0) && began.elapsed() >= LAG_IS_OLD);
+        Ok((complete && settled).then_some(()))
     })?;
-    if reached.is_some() {
-        cancel.pause(STAYS_FOR)?;
-        for (row, key) in table.0.iter_mut().zip(keys) {
-            row.stored = reader.summary(key, range).ok().map(|usage| usage.events);
-        }
-    }
     let stored =
         table.sum().stored.map_or_else(|| "an unknown number of".to_owned(), |stored| stored.to_string());
     task.done(&format!("{stored} events stored, {accepted} accepted"));

@@ -14,6 +14,8 @@ pub struct Target {
     pub ingest: Vec<String>,
     /// Base URL of the console.
     pub console: String,
+    /// Base URL of the sink's metrics.
+    pub sink_admin: String,
     /// The cluster, as its administrator.
     pub kubectl: Kubectl,
     /// Where files of ours may lie.
@@ -36,6 +38,7 @@ impl Target {
         Ok(Self {
             ingest: pods.map(|name| url(name)).collect::<Result<_>>()?,
             console: url("console")?,
+            sink_admin: url("sink-admin")?,
             kubectl: Kubectl::new(&program, &paths.dev.join("kubeconfig"), cancel),
             dir: paths.dev.clone(),
         })
@@ -50,6 +53,7 @@ impl Target {
         Ok(Self {
             ingest: urls.ingest.to_vec(),
             console: urls.console,
+            sink_admin: urls.sink_admin,
             kubectl: platform.kubectl(),
             dir: dir.to_path_buf(),
         })

@@ -154,7 +154,8 @@ pub fn replay(target: &Target, options: &Options, progress: &Progress, cancel: &
     let mut mismatches = None;
     // After Ctrl-C the table still says what was sent; the dashboard is not asked any more.
     if !cancel.is_set() {
-        let (reader, range) = (Reader::new(&target.console, cancel), range(&content, shift)?);
+        let reader = Reader::new(&target.console, cancel).with_sink(&target.sink_admin);
+        let range = range(&content, shift)?;
         stored::await_stored(&mut table, &keys, range, &reader, progress, cancel)?;
         if options.check {
             mismatches = Some(compare(&content, &keys, range, &reader, progress)?);

@@ -81,14 +81,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !cancel.is_set() {
         let around = SignedDuration::from_secs(1);
         let range = Range { from: began - around, to: clock::now() + around };
-        stored::await_stored(
-            &mut table,
-            &keys,
-            range,
-            &Reader::new(&target.console, &cancel),
-            &progress,
-            &cancel,
-        )?;
+        let reader = Reader::new(&target.console, &cancel).with_sink(&target.sink_admin);
+        stored::await_stored(&mut table, &keys, range, &reader, &progress, &cancel)?;
     }
     print!("{table}");
     let [p50, p99] =
