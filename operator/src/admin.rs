@@ -56,6 +56,7 @@ impl Admin {
         for (name, queue) in [
             ("plan", &queues.plan),
             ("tenant", &queues.tenant),
+            ("slice", &queues.slice),
             ("usagelimit", &queues.usage_limit),
             ("apikey", &queues.api_key),
         ] {

@@ -44,6 +44,8 @@ pub struct Queues {
     pub plan: Arc<Queue>,
     /// Tenants.
     pub tenant: Arc<Queue>,
+    /// Tenants' streams, databases and keys.
+    pub slice: Arc<Queue>,
     /// UsageLimits.
     pub usage_limit: Arc<Queue>,
     /// ApiKeys.
@@ -82,7 +84,7 @@ pub struct Context {
     pub publications: Publications,
     /// Ingest pods.
     pub fleet: Fleet,
-    /// Tenants' slices that were verified lately.
+    /// What the last look at each tenant's slice said.
     pub slices: crate::controllers::tenant::Slices,
     /// Metrics.
     pub metrics: Metrics,

@@ -20,7 +20,7 @@ pub trait Fault: std::error::Error {
 }
 
 /// A failed call to a system around us.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Somebody else wrote in between.
     #[error("{system}: {detail}")]

@@ -164,6 +164,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     }
     work!("plan", plan, plan::reconcile);
     work!("tenant", tenant, tenant::reconcile);
+    work!("slice", slice, tenant::slices::reconcile);
     work!("usagelimit", usage_limit, usage_limit::reconcile);
     work!("apikey", api_key, api_key::reconcile);
     tasks.spawn(async move { snapshot::index::run(&ctx, &ledgers).await });

@@ -1,5 +1,7 @@
 //! Reads what stands under a tenant's names in NATS, ClickHouse and Vault.
 
+use std::time::Duration;
+
 use clickhouse::databases::{DatabaseState, Databases};
 use event::{Lane, Observed, Stamp, TenantName};
 use jetstream::{StreamState, Streams};
@@ -7,6 +9,9 @@ use vault::{KeyState, TransitKeys};
 
 use super::validate::Found;
 use crate::errors::{Failure, System};
+
+/// Longest time that one look may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What was found.
 #[derive(Debug)]
@@ -27,9 +32,18 @@ where
     K: TransitKeys,
 {
     let (stream, database) = (Lane::Dedicated(tenant.clone()).stream(), tenant.database());
-    let (stream, database, key) =
-        tokio::join!(streams.observe(&stream), databases.observe(&database), keys.observe(tenant));
+    let (stream, database, key) = tokio::join!(
+        in_time(streams.observe(&stream)),
+        in_time(databases.observe(&database)),
+        in_time(keys.observe(tenant))
+    );
     Dereferenced { stream, database, key }
+}
+
+/// A system that does not answer in time has not said what is there.
+async fn in_time<T>(observe: impl Future<Output = Observed<T>>) -> Observed<T> {
+    let late = |_| Observed::Unknown(format!("no answer within {} s", LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, observe).await.unwrap_or_else(late)
 }
 
 impl Dereferenced {

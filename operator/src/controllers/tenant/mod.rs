@@ -1,15 +1,15 @@
 //! Tenant: a stream, a database, a key, and the snapshot that pods decide by.
 //!
-//! Two halves, so that neither waits for the other's systems: the *slice* (stream, database, key) is looked at when the
-//! Tenant changes and every few minutes; the *snapshot* follows every change of a Plan, UsageLimit or ApiKey and needs
-//! only NATS and a signature.
+//! Two halves with workers of their own, so that neither waits for the other's systems: the *slice* (stream, database,
+//! key, see `slices`) is looked at when the Tenant changes and every few minutes; the *snapshot* follows every change of a
+//! Plan, UsageLimit or ApiKey and needs only NATS and a signature.
 
 mod access;
 mod apply;
 mod build;
 mod delete;
 mod dereference;
-mod slices;
+pub mod slices;
 mod status;
 pub mod validate;
 
@@ -38,7 +38,7 @@ use validate::{Refusal, Validated};
 pub const FINALIZER: &str = "meterplane.io/tenant";
 
 /// Why a tenant is not where it should be.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hindrance {
     /// A system failed; it is tried again.
     Failed(Failure),
@@ -88,7 +88,11 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         passed(&ctx, &key);
         return Ok(action);
     }
-    let round = run(&ctx, &tenant, &name, &stored).await;
+    let Some(round) = run(&ctx, &tenant, &name, &stored).await else {
+        // The workers of slices queue it again when they know.
+        ctx.queues.slice.add(key);
+        return Ok(Action::Await);
+    };
     let again = status::write(&ctx, &tenant, &round).await?;
     if !matches!(round.published, Err(Hindrance::Failed(_))) {
         passed(&ctx, &key);
@@ -101,13 +105,15 @@ fn passed(ctx: &Context, key: &ObjectKey) {
     ctx.first_pass.want_index();
 }
 
-async fn run(ctx: &Context, tenant: &Tenant, name: &TenantName, stored: &Stored<Snapshot>) -> Round {
+/// One round; `None` while nobody has looked at the slice of the tenant as it is now. Even then a snapshot that is in
+/// force follows every change.
+async fn run(ctx: &Context, tenant: &Tenant, name: &TenantName, stored: &Stored<Snapshot>) -> Option<Round> {
     let plan = ctx.plan_of(tenant);
     let accepted = validate::validate(tenant, plan.as_deref(), &ctx.settings);
     let claims = ctx.belonging.claims(name.as_str());
     let slice = match &accepted {
-        Ok(validated) => slices::ensure(ctx, tenant, validated, stored.value.as_ref()).await,
-        Err(refusal) => Err(Hindrance::Refused(refusal.why().clone())),
+        Ok(validated) => ctx.slices.get(name.as_str(), validated),
+        Err(refusal) => Some(Err(Hindrance::Refused(refusal.why().clone()))),
     };
     let missing_namespaces = match access::settle(ctx, &claims.held, stored.value.as_ref()).await {
         Ok(missing) => missing,
@@ -116,9 +122,11 @@ async fn run(ctx: &Context, tenant: &Tenant, name: &TenantName, stored: &Stored<
             Vec::new()
         }
     };
+    let looked = slice.is_some();
+    let slice = slice.unwrap_or_else(|| Err(Hindrance::Stalled(Why::new("NotPlaced", "not looked at yet"))));
     let published =
         publish_round(ctx, tenant, name, stored, &accepted, &slice, plan.as_deref(), &claims).await;
-    Round { accepted, slice, published, claims, missing_namespaces }
+    looked.then_some(Round { accepted, slice, published, claims, missing_namespaces })
 }
 
 /// Publishes the tenant's snapshot: for the first time only when the slice is complete, later whatever the slice's
@@ -175,10 +183,9 @@ async fn publish_round(
 /// When the tenant is looked at again.
 fn finish(ctx: &Context, key: &ObjectKey, round: Round, again: Option<Duration>) -> Result<Action, Failure> {
     let next_change = round.published.as_ref().ok().and_then(|published| published.next_change_ms);
-    for hindrance in [round.slice.err(), round.published.err()].into_iter().flatten() {
-        if let Hindrance::Failed(failure) = hindrance {
-            return Err(failure);
-        }
+    // A slice that failed is tried again by its own workers.
+    if let Err(Hindrance::Failed(failure)) = round.published {
+        return Err(failure);
     }
     let change = next_change.map(|at| {
         let delay = at - crate::clock::now().as_millisecond();

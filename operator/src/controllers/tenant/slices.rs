@@ -1,23 +1,31 @@
-//! A tenant's slice of the three systems: looked at when the Tenant or its plan changes and every few minutes, not at
-//! every change of a limit or key.
+//! A tenant's slice of the three systems: stream, database, key.
+//!
+//! It is looked at when the Tenant or its plan changes and every few minutes, by workers of its own: a ClickHouse that
+//! hangs keeps no limit and no revocation from pods.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::tenant::Adoption;
 use crds::{Tenant, tenant};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
-use policy::snapshot::Snapshot;
 use tokio::time::Instant;
 
 use super::apply::{Permission, apply};
 use super::build::{Desired, build};
 use super::dereference::dereference;
-use super::validate::{Validated, claim};
+use super::validate::{Validated, claim, validate};
 use super::{FINALIZER, Hindrance};
 use crate::context::Context;
 use crate::controllers::write;
+use crate::engine::ObjectKey;
+use crate::engine::queue::{Action, spread};
+use crate::errors::{Failure, System};
+
+/// Longest time that one look may take.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Where a tenant lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,26 +42,37 @@ pub struct Placement {
     pub isolation: tenant::Isolation,
 }
 
-/// Slices that were found or made complete lately.
+/// What the last look at each tenant's slice said.
 #[derive(Default)]
 pub struct Slices {
-    verified: Mutex<HashMap<String, Verified>>,
+    looks: Mutex<HashMap<String, Look>>,
     granted: Mutex<HashMap<String, Instant>>,
 }
 
-struct Verified {
+/// A look at a slice, and the tenant as it was then.
+#[derive(Clone)]
+struct Look {
     validated: Validated,
-    at: Instant,
-    placement: Placement,
+    result: Result<Placement, Hindrance>,
 }
 
 impl Slices {
-    /// Forgets a tenant: the next round looks again.
-    pub fn forget(&self, tenant: &str) {
-        self.verified.lock().remove(tenant);
+    /// What the last look said, if the tenant is still what it was then.
+    pub fn get(&self, tenant: &str, validated: &Validated) -> Option<Result<Placement, Hindrance>> {
+        let looks = self.looks.lock();
+        looks.get(tenant).filter(|look| look.validated == *validated).map(|look| look.result.clone())
     }
 
-    /// Whether rights were granted in a namespace since the last full look at its tenant.
+    /// Forgets a tenant.
+    pub fn forget(&self, tenant: &str) {
+        self.looks.lock().remove(tenant);
+    }
+
+    fn note(&self, tenant: &str, validated: Validated, result: Result<Placement, Hindrance>) {
+        self.looks.lock().insert(tenant.to_owned(), Look { validated, result });
+    }
+
+    /// Whether rights were granted in a namespace since the last look at its tenant's slice.
     pub fn is_granted(&self, namespace: &str) -> bool {
         self.granted.lock().contains_key(namespace)
     }
@@ -63,7 +82,7 @@ impl Slices {
         self.granted.lock().get(namespace).is_some_and(|at| at.elapsed() < Duration::from_secs(5))
     }
 
-    /// Notes that rights were granted or taken in a namespace.
+    /// Notes that rights were granted or taken in a namespace, or have to be looked at again.
     pub fn note_granted(&self, namespace: &str, granted: bool) {
         let mut all = self.granted.lock();
         if granted {
@@ -72,56 +91,53 @@ impl Slices {
             all.remove(namespace);
         }
     }
+}
 
-    fn fresh(&self, tenant: &str, validated: &Validated, within: Duration) -> Option<Placement> {
-        let verified = self.verified.lock();
-        let known = verified.get(tenant)?;
-        (known.validated == *validated && known.at.elapsed() < within).then(|| known.placement.clone())
+/// Looks at one tenant's slice and repairs it; the Tenant's own round says what came of it.
+///
+/// # Errors
+/// The failure that kept it from its end.
+pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
+    let Some(tenant) = ctx.tenants.get(&key).filter(|tenant| tenant.metadata.deletion_timestamp.is_none())
+    else {
+        ctx.slices.forget(&key.name);
+        return Ok(Action::Await);
+    };
+    let Ok(validated) = validate(&tenant, ctx.plan_of(&tenant).as_deref(), &ctx.settings) else {
+        return Ok(Action::Await);
+    };
+    let look = tokio::time::timeout(LIMIT, look(&ctx, &tenant, &validated));
+    let result = look.await.unwrap_or_else(|_| {
+        let detail = format!("no end within {} s", LIMIT.as_secs());
+        Err(Failure::unknown(System::ClickHouse, detail).into())
+    });
+    let failure = match &result {
+        Err(Hindrance::Failed(failure)) => Some(failure.clone()),
+        _ => None,
+    };
+    ctx.slices.note(&key.name, validated, result);
+    for namespace in &tenant.spec.namespaces {
+        ctx.slices.note_granted(namespace, false);
     }
-
-    fn note(&self, tenant: &str, validated: Validated, placement: Placement) {
-        self.verified.lock().insert(tenant.to_owned(), Verified { validated, at: Instant::now(), placement });
+    ctx.queues.tenant.add(key.clone());
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(Action::After(ctx.settings.resync.mul_f64(0.8 + 0.4 * spread(&key, 0)))),
     }
 }
 
-/// Makes sure that the tenant has its stream, database and key. `stored` is its snapshot: it is published only when all
-/// three exist, so a tenant that has one and lacks one of the three has lost it.
-///
-/// # Errors
-/// What is in the way.
-pub async fn ensure(
-    ctx: &Context,
-    tenant: &Tenant,
-    validated: &Validated,
-    stored: Option<&Snapshot>,
-) -> Result<Placement, Hindrance> {
-    let name = tenant.name_any();
-    // Half the resync time: the round that resync asks for always looks.
-    if let Some(placement) = ctx.slices.fresh(&name, validated, ctx.settings.resync / 2) {
-        return Ok(placement);
-    }
-    ctx.slices.forget(&name);
-    let desired = verify(ctx, tenant, validated, stored).await?;
-    let placement = Placement {
+async fn look(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<Placement, Hindrance> {
+    let desired = settle(ctx, tenant, validated).await?;
+    Ok(Placement {
         lineage: desired.stamp.lineage,
         stream: desired.stream.name,
         database: desired.database.name,
         key: desired.key.tenant.transit_key(),
         isolation: tenant::Isolation::Dedicated,
-    };
-    for namespace in &tenant.spec.namespaces {
-        ctx.slices.note_granted(namespace, false);
-    }
-    ctx.slices.note(&name, validated.clone(), placement.clone());
-    Ok(placement)
+    })
 }
 
-async fn verify(
-    ctx: &Context,
-    tenant: &Tenant,
-    validated: &Validated,
-    stored: Option<&Snapshot>,
-) -> Result<Desired, Hindrance> {
+async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<Desired, Hindrance> {
     let name = tenant.name_any().parse().map_err(|error: event::names::InvalidTenantName| {
         Hindrance::Stalled(crate::conditions::Why::new("Invalid", error.to_string()))
     })?;
@@ -135,7 +151,11 @@ async fn verify(
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::finalizer(&api, &ctx.tenants, tenant, FINALIZER, true).await?;
-    let had_all = stored.is_some_and(|snapshot| snapshot.lineage == claim.stamp.lineage);
+    // A snapshot is published only when all three exist: a tenant that has one and lacks one of the three has lost it.
+    let had_all = ctx
+        .publications
+        .get(name.as_str())
+        .is_some_and(|publication| publication.snapshot.lineage == claim.stamp.lineage);
     let permission =
         Permission { adopt: claim.adopt, must_exist: had_all && validated.adoption != Adoption::Force };
     apply((&ctx.nats, &ctx.clickhouse, &ctx.vault), &desired, found, permission).await?;

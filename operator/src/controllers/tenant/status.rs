@@ -160,14 +160,14 @@ fn namespaces(statements: &mut Statements, tenant: &Tenant, round: &Round) {
     let (list, reason, message) = if !claims.reserved.is_empty() {
         (&claims.reserved, "Reserved", "cannot belong to a tenant")
     } else if !claims.conflicted.is_empty() {
-        (&claims.conflicted, "Conflicted", "belong to another tenant")
+        (&claims.conflicted, "Conflicted", "held by another tenant")
     } else if !round.missing_namespaces.is_empty() {
-        (&round.missing_namespaces, "NamespaceMissing", "do not exist yet")
+        (&round.missing_namespaces, "NamespaceMissing", "does not exist yet")
     } else {
         statements.yes(NAMESPACES_CLAIMED, "Claimed", "the tenant holds every namespace that it names");
         return;
     };
-    statements.no(NAMESPACES_CLAIMED, Why::new(reason, format!("{} {message}", list.join(", "))));
+    statements.no(NAMESPACES_CLAIMED, Why::new(reason, format!("{}: {message}", list.join(", "))));
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn a_lost_conflict_names_no_other_tenant() {
     let (status, _) = compute(&acme(|_| {}), &Round { claims, ..round() }, None, at(1));
     let condition = find(&status.conditions, NAMESPACES_CLAIMED).unwrap();
     assert_eq!((condition.status, condition.reason.as_str()), (ConditionStatus::False, "Conflicted"));
-    assert_eq!(condition.message, "shared belong to another tenant");
+    assert_eq!(condition.message, "shared: held by another tenant");
     assert_eq!(
         find(&status.conditions, READY).unwrap().status,
         ConditionStatus::True,
