@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::http::Http;
+use crate::platform;
 use crate::platform::process::{stop_recorded, tail};
 use crate::platform::state::{PartRecord, State};
 use crate::signal::{self, Signal, Target};
@@ -17,6 +18,11 @@ const DOWN_WITHIN: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a health answer may take.
 const HEALTH_WITHIN: Duration = Duration::from_secs(3);
+
+/// Writes to standard output; a reader that has gone, such as `head`, is no failure.
+fn print(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
 
 /// Stops the running `up` and whatever an earlier one left.
 ///
@@ -65,16 +71,17 @@ pub fn status() -> Result<()> {
     let state = State::load(&paths.dev)?;
     let http = Http::new(HEALTH_WITHIN);
     match state.supervisor.filter(|supervisor| supervisor.alive()) {
-        Some(supervisor) if state.ready => println!("up runs (pid {})", supervisor.pid),
-        Some(supervisor) => println!("up is starting (pid {})", supervisor.pid),
-        None => println!("up does not run: start it with `cargo xtask up`"),
+        Some(supervisor) if state.ready => print(&format!("up runs (pid {})\n", supervisor.pid)),
+        Some(supervisor) => print(&format!("up is starting (pid {})\n", supervisor.pid)),
+        None => print("up does not run: start it with `cargo xtask up`\n"),
     }
     if !state.parts.is_empty() {
-        println!("{:<26}{:>8}  {:<16}HEALTH", "PART", "PID", "PORTS");
+        print(&format!("{:<26}{:>8}  {:<16}HEALTH\n", "PART", "PID", "PORTS"));
     }
     for (name, part) in &state.parts {
         let ports: Vec<String> = part.ports.iter().map(u16::to_string).collect();
-        println!("{name:<26}{:>8}  {:<16}{}", part.process.pid, ports.join(" "), health(&http, part));
+        let (pid, ports, health) = (part.process.pid, ports.join(" "), health(&http, part));
+        print(&format!("{name:<26}{pid:>8}  {ports:<16}{health}\n"));
     }
     Ok(())
 }
@@ -117,7 +124,7 @@ pub fn logs(name: &str, lines: usize, follow: bool) -> Result<()> {
     let mut file = File::open(&path).map_err(|_| unknown())?;
     let read = || Error::io(format!("cannot read {}", path.display()));
     let mut at = file.metadata().map_err(read())?.len();
-    println!("{}", tail(&path, 0, lines).map_err(read())?);
+    print(&format!("{}\n", tail(&path, 0, lines).map_err(read())?));
     if !follow {
         return Ok(());
     }
@@ -154,12 +161,17 @@ pub fn restart(name: &str) -> Result<()> {
 pub fn reset() -> Result<()> {
     down()?;
     let paths = Paths::discover()?;
+    // Platforms of tests live in folders of it, each locked by its process.
+    let folders = fs::read_dir(&paths.dev).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    folders
+        .filter(|folder| folder.join("lock").is_file())
+        .try_for_each(|folder| platform::lock(&folder).map(drop))?;
     match fs::remove_dir_all(&paths.dev) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io(format!("cannot delete {}", paths.dev.display()))(error))
         }
         _ => {
-            println!("deleted {}", paths.dev.display());
+            print(&format!("deleted {}\n", paths.dev.display()));
             Ok(())
         }
     }

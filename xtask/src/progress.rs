@@ -53,11 +53,6 @@ impl Progress {
         Self(Arc::new(Screen { mode, began: Instant::now() }))
     }
 
-    /// Whether lines can move.
-    pub fn is_terminal(&self) -> bool {
-        matches!(self.0.mode, Mode::Bars(_))
-    }
-
     /// Time since the command began.
     pub fn elapsed(&self) -> Duration {
         self.0.began.elapsed()
@@ -73,14 +68,14 @@ impl Progress {
         }
     }
 
-    /// A line whose text can be replaced, such as a row of the live table; `None` without a terminal.
-    pub fn row(&self) -> Option<ProgressBar> {
+    /// Lines whose text can be replaced, such as the live table; `None` without a terminal.
+    pub fn rows(&self) -> Option<ProgressBar> {
         let Mode::Bars(bars) = &self.0.mode else { return None };
-        let row = bars.add(ProgressBar::new_spinner());
-        row.set_style(
+        let rows = bars.add(ProgressBar::new_spinner());
+        rows.set_style(
             ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        Some(row)
+        Some(rows)
     }
 
     /// Begins a task and says why it takes time.
@@ -178,7 +173,7 @@ mod tests {
     #[test]
     fn a_quiet_screen_has_no_rows_and_tasks_end_in_silence() {
         let screen = Progress::quiet();
-        assert!(screen.row().is_none() && !screen.is_terminal());
+        assert!(screen.rows().is_none());
         let task = screen.task("etcd", "starts");
         task.measured(3);
         task.position(1);

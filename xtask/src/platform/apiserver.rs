@@ -71,7 +71,7 @@ pub(super) fn part(site: &Site) -> Result<Part> {
         ports: vec![port],
         ready: Ready::Apiserver,
         within: Duration::from_secs(120),
-        grace: Duration::from_secs(20),
+        grace: Duration::from_secs(8),
         why: "creates its own roles and priority levels, about 8 s",
     })
 }

@@ -25,6 +25,8 @@ mod vault;
 mod vault_setup;
 pub mod workloads;
 
+pub(crate) use start::lock;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;

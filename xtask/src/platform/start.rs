@@ -109,7 +109,10 @@ fn compile(
 }
 
 /// Keeps the folder to this process as long as the file is open.
-fn lock(dir: &Path) -> Result<File> {
+///
+/// # Errors
+/// [`Error::Running`] when another process holds it.
+pub(crate) fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let failed = |source| Error::Io { what: format!("cannot lock {}", path.display()), source };
     let mut file =

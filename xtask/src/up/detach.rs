@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use super::{Args, hints};
+use super::Args;
 use crate::platform::state::State;
 use crate::{Cancel, Error, Paths, Result};
 
@@ -32,7 +32,6 @@ pub(super) fn launch(args: &Args) -> Result<ExitCode> {
         .stdin(Stdio::null())
         .stdout(file)
         .stderr(again)
-        .process_group(0)
         .spawn()
         .map_err(Error::io("cannot start `up` in the background"))?;
     let mut relay = || -> Result<()> {
@@ -54,7 +53,6 @@ pub(super) fn launch(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     eprintln!("runs in the background (pid {}); its lines go to {}", child.id(), log.display());
-    hints::commands().iter().for_each(|line| eprintln!("{line}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -62,8 +60,8 @@ fn ended(child: &mut Child) -> Result<bool> {
     child.try_wait().map(|status| status.is_some()).map_err(Error::io("cannot watch `up` in the background"))
 }
 
-/// This program again, in a session without a terminal where the system has `setsid`, so that closing the terminal does not
-/// end it.
+/// This program again, in a session of its own where the system has `setsid`, so that closing the terminal does not end it;
+/// otherwise in a process group of its own. (A group's leader cannot become a session's, so it is one or the other.)
 fn command(args: &Args) -> Result<Command> {
     let program = std::env::current_exe().map_err(Error::io("cannot find this program again"))?;
     let mut command = match Paths::on_path("setsid").into_iter().next() {
@@ -72,7 +70,11 @@ fn command(args: &Args) -> Result<Command> {
             command.arg(program);
             command
         }
-        None => Command::new(program),
+        None => {
+            let mut command = Command::new(program);
+            command.process_group(0);
+            command
+        }
     };
     command.arg("up").arg(format!("--traffic={}s", args.traffic.as_secs()));
     if args.new_ports {

@@ -32,14 +32,12 @@ pub(super) fn all(platform: &Platform, tenants: &[Tenant]) -> Result<Vec<String>
             "  kubectl get tenants,usagelimits,apikeys -A".into(),
         ]);
     }
-    lines.extend(commands());
-    lines.push(String::new());
+    lines.extend([
+        String::new(),
+        "  cargo xtask status | logs NAME -f | restart NAME | down | reset".into(),
+        String::new(),
+    ]);
     Ok(lines)
-}
-
-/// The commands around `up`.
-pub(super) fn commands() -> Vec<String> {
-    vec![String::new(), "  cargo xtask status | logs NAME -f | restart NAME | down | reset".into()]
 }
 
 fn secret(namespace: &str, name: &str) -> String {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use super::metrics::Counted;
+use super::metrics::{Counted, Pods};
 use super::quickstart::Tenant;
 use super::session::Watched;
 use crate::http::Http;
@@ -22,39 +22,43 @@ const LIMITS_EVERY: u32 = 3;
 /// The table.
 pub(super) struct Table<'a> {
     http: Http,
+    pods: Pods,
     urls: &'a Urls,
     tenants: &'a [Watched<'a>],
     progress: &'a Progress,
-    rows: Vec<ProgressBar>,
+    rows: Option<ProgressBar>,
     limits: Vec<Option<String>>,
     began: Counted,
     before: (Instant, Counted),
     looks: u32,
-    printed: Instant,
+    /// When it was last printed, and what: nothing new is not printed again.
+    printed: (Instant, Vec<String>),
 }
 
 impl<'a> Table<'a> {
     /// With a first look at the pods, from which the rates count.
     pub(super) fn new(urls: &'a Urls, tenants: &'a [Watched<'a>], progress: &'a Progress) -> Self {
         let http = Http::new(ANSWER_WITHIN);
-        let counted = look(&http, urls);
+        let mut pods = Pods::default();
+        let counted = look(&http, urls, &mut pods);
         Self {
             http,
+            pods,
             urls,
             tenants,
             progress,
-            rows: (0..=tenants.len()).filter_map(|_| progress.row()).collect(),
+            rows: progress.rows(),
             limits: vec![None; tenants.len()],
             began: counted.clone(),
             before: (Instant::now(), counted),
             looks: 0,
-            printed: Instant::now(),
+            printed: (Instant::now(), vec![]),
         }
     }
 
     /// Looks at the pods and the console, and shows what they say.
     pub(super) fn renew(&mut self) {
-        let now = (Instant::now(), look(&self.http, self.urls));
+        let now = (Instant::now(), look(&self.http, self.urls, &mut self.pods));
         if self.looks.is_multiple_of(LIMITS_EVERY) {
             for (limit, tenant) in self.limits.iter_mut().zip(self.tenants) {
                 *limit = fullest_quota(&self.http, &self.urls.console, tenant.tenant).unwrap_or(limit.take());
@@ -63,17 +67,22 @@ impl<'a> Table<'a> {
         self.looks += 1;
         let lines = self.lines(&now);
         self.before = now;
-        if self.progress.is_terminal() {
-            self.rows.iter().zip(lines).for_each(|(row, line)| row.set_message(line));
-        } else if self.printed.elapsed() >= PRINT_EVERY {
-            self.printed = Instant::now();
+        if let Some(rows) = &self.rows {
+            rows.set_message(lines.join("\n"));
+        } else if self.printed.0.elapsed() >= PRINT_EVERY && self.printed.1 != lines {
             lines.iter().for_each(|line| self.progress.say(line));
+            self.printed = (Instant::now(), lines);
         }
     }
 
     /// Takes the moving rows away.
     pub(super) fn close(self) {
-        self.rows.iter().for_each(ProgressBar::finish_and_clear);
+        if let Some(rows) = self.rows {
+            // Clearing takes away one line; an empty message the others.
+            rows.set_message("");
+            rows.tick();
+            rows.finish_and_clear();
+        }
     }
 
     fn lines(&self, now: &(Instant, Counted)) -> Vec<String> {
@@ -107,16 +116,14 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What the pods that answer have counted.
-fn look(http: &Http, urls: &Urls) -> Counted {
-    let mut counted = Counted::default();
+/// What the pods have counted. The crash of one that is down is told elsewhere.
+fn look(http: &Http, urls: &Urls, pods: &mut Pods) -> Counted {
     for pod in &urls.ingest_admin {
-        // A pod that is down is missing from the sum until it is back; its crash is told elsewhere.
         if let Ok(answer) = http.get(&format!("{pod}/metrics"), &[]) {
-            counted.add(&answer.body);
+            pods.see(pod, &answer.body);
         }
     }
-    counted
+    pods.sum()
 }
 
 /// The tenant's fullest quota, as text; rates begin anew before one could read them.

@@ -11,6 +11,41 @@ pub(super) struct Counted {
     buckets: BTreeMap<Bound, f64>,
 }
 
+/// The pods, each counting anew when it starts again.
+#[derive(Debug, Default)]
+pub(super) struct Pods(BTreeMap<String, Pod>);
+
+#[derive(Debug, Default)]
+struct Pod {
+    /// What it had counted when it started again.
+    before: Counted,
+    /// What it said last.
+    last: Counted,
+}
+
+impl Pods {
+    /// Takes note of what a pod says. One that does not answer keeps what it said last.
+    pub(super) fn see(&mut self, pod: &str, text: &str) {
+        let mut said = Counted::default();
+        said.add(text);
+        let pod = self.0.entry(pod.to_owned()).or_default();
+        if said.requests() < pod.last.requests() {
+            pod.before.merge(&pod.last);
+        }
+        pod.last = said;
+    }
+
+    /// What all of them have counted.
+    pub(super) fn sum(&self) -> Counted {
+        let mut sum = Counted::default();
+        for pod in self.0.values() {
+            sum.merge(&pod.before);
+            sum.merge(&pod.last);
+        }
+        sum
+    }
+}
+
 /// An upper bound in seconds that can be ordered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Bound(f64);
@@ -30,8 +65,21 @@ impl Ord for Bound {
 }
 
 impl Counted {
+    fn requests(&self) -> f64 {
+        self.buckets.values().next_back().copied().unwrap_or_default()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (key, count) in &other.events {
+            *self.events.entry(key.clone()).or_default() += count;
+        }
+        for (bound, count) in &other.buckets {
+            *self.buckets.entry(*bound).or_default() += count;
+        }
+    }
+
     /// Adds what one pod says.
-    pub(super) fn add(&mut self, text: &str) {
+    fn add(&mut self, text: &str) {
         for (name, labels, value) in text.lines().filter_map(sample) {
             let label = |wanted: &str| {
                 labels.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
@@ -167,6 +215,22 @@ mp_ingest_request_seconds_bucket{le="+Inf"} 100
         close(counted.quantile(&Counted::default(), 0.99), 0.01);
         assert_eq!(counted.quantile(&counted, 0.5), None);
         assert_eq!(Counted::default().quantile(&counted, 0.5), None);
+    }
+
+    #[test]
+    fn a_pod_that_starts_again_loses_nothing() {
+        let mut pods = Pods::default();
+        let said = |accepted: u32, requests: u32| {
+            format!(
+                "mp_ingest_events_total{{tenant=\"a\",outcome=\"accepted\"}} {accepted}\n\
+                 mp_ingest_request_seconds_bucket{{le=\"+Inf\"}} {requests}\n"
+            )
+        };
+        pods.see("1", &said(90, 9));
+        pods.see("2", &said(5, 1));
+        pods.see("1", &said(20, 2));
+        pods.see("1", &said(30, 3));
+        assert_eq!(pods.sum().events("a", &["accepted"]), 125.0);
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Session<'_> {
         let sender = Sender::new(&urls.ingest, PATIENCE, self.cancel);
         let prober = Prober::new(&sender, &urls.console, &run);
         let say = |text: &str| self.progress.say(text);
-        say(&format!("simulated traffic for {} s; Ctrl-C stops everything", traffic.as_secs()));
+        let seconds = traffic.as_secs();
+        say(&format!("simulated traffic for {seconds} s; Ctrl-C or `cargo xtask down` stops everything"));
         std::thread::scope(|scope| {
             for (seed, watched) in (1..).zip(self.watched) {
                 let (sender, prober, end) = (&sender, &prober, &traffic_ends);
