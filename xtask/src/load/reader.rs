@@ -71,6 +71,15 @@ impl Reader {
         Some(lanes.filter_map(|lane| lag_in(&metrics.body, lane)).sum())
     }
 
+    /// As [`Reader::summary`], asked once.
+    ///
+    /// # Errors
+    /// What the console answered, or why it did not.
+    pub fn glance(&self, key: &str, range: Range) -> Result<Usage> {
+        let answer = self.ask(&self.url("summary", range), key)?;
+        usage(&answer).ok_or_else(|| unread("summary", &answer))
+    }
+
     /// Events and users of a key's tenant.
     ///
     /// # Errors
@@ -118,22 +127,21 @@ impl Reader {
 
     /// Asks until there is an answer: the console may just be starting.
     fn get(&self, url: &str, key: &str) -> Result<Value> {
-        let bearer = format!("Bearer {key}");
         let mut failure = Error::Interrupted;
-        let answer = self.cancel.until(PATIENCE, ASK_EVERY, || {
-            match self.http.get(url, &[("authorization", &bearer)]) {
-                Ok(answer) if answer.ok() => Ok(Some(answer.json())),
-                Ok(answer) if answer.status < 500 => answer.accepted(&format!("GET {url}")).map(|_| None),
-                failed => {
-                    failure = failed
-                        .and_then(|answer| answer.accepted(&format!("GET {url}")))
-                        .err()
-                        .unwrap_or(Error::Interrupted);
-                    Ok(None)
-                }
+        let answer = self.cancel.until(PATIENCE, ASK_EVERY, || match self.ask(url, key) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error @ (Error::Http { .. } | Error::Answer { status: 500.., .. })) => {
+                failure = error;
+                Ok(None)
             }
+            Err(error) => Err(error),
         })?;
         answer.ok_or(failure)
+    }
+
+    fn ask(&self, url: &str, key: &str) -> Result<Value> {
+        let answer = self.http.get(url, &[("authorization", &format!("Bearer {key}"))])?;
+        answer.accepted(&format!("GET {url}")).map(|answer| answer.json())
     }
 }
 

@@ -32,11 +32,15 @@ pub fn await_stored(
     cancel.until(WITHIN, LOOK_EVERY, || {
         // Asked first: what the sink has stored by then is in the answers that follow.
         let lag = reader.lag(table.0.iter().map(|row| row.tenant.as_str()));
+        let mut silence = String::new();
         for (row, key) in table.0.iter_mut().zip(keys) {
-            row.stored = reader.summary(key, range).ok().map(|usage| usage.events);
+            match reader.glance(key, range) {
+                Ok(usage) => row.stored = Some(usage.events),
+                Err(error) => silence = format!("; {}: {error}", row.tenant),
+            }
         }
         let stored: u64 = table.0.iter().filter_map(|row| row.stored).sum();
-        task.comment(&format!("{stored} of {accepted} events"));
+        task.comment(&format!("{stored} of {accepted} events{silence}"));
         let complete =
             table.0.iter().all(|row| row.stored.is_some_and(|stored| stored >= row.totals.accepted));
         let settled = !reader.knows_sink() || (lag == Some(0) && began.elapsed() >= LAG_IS_OLD);

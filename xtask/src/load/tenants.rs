@@ -57,11 +57,15 @@ impl Purpose {
             "name": "events", "per": "Tenant", "mode": "Observe", "quota": {"max": self.expected(), "period": "Month"},
         });
         let display = format!("Tenants of `cargo xtask {}`", self.name);
-        Some(object("Plan", json!({"name": self.name}), json!({"displayName": display, "limits": [events]})))
+        Some(object(
+            "Plan",
+            &json!({"name": self.name}),
+            &json!({"displayName": display, "limits": [events]}),
+        ))
     }
 }
 
-fn object(kind: &str, metadata: Value, spec: Value) -> Value {
+fn object(kind: &str, metadata: &Value, spec: &Value) -> Value {
     json!({"apiVersion": "meterplane.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
@@ -174,11 +178,11 @@ fn missing(present: &Value, purpose: Purpose, wanted: &[Wanted], places: &[Place
             let spec = json!({
                 "displayName": tenant.display_name, "planRef": {"name": purpose.name}, "namespaces": [place.namespace],
             });
-            tenants.push(object("Tenant", json!({"name": tenant.name, "labels": labels}), spec));
+            tenants.push(object("Tenant", &json!({"name": tenant.name, "labels": labels}), &spec));
         }
         if named(present, "ApiKey", Some(&place.namespace), &place.key).is_none() {
             let metadata = json!({"name": place.key, "namespace": place.namespace, "labels": labels});
-            keys.push(object("ApiKey", metadata, json!({"scopes": ["ingest", "read"]})));
+            keys.push(object("ApiKey", &metadata, &json!({"scopes": ["ingest", "read"]})));
         }
     }
     let on_plan = |tenant: &Wanted| {
