@@ -35,9 +35,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let log =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr);
     if config.log_format == "json" {
-        log.json().init()
+        log.json().init();
     } else {
-        log.init()
+        log.init();
     }
     let app = start(&config).await?;
     let listener =

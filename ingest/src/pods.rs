@@ -128,7 +128,7 @@ async fn open(client: &Client) -> Bucket {
         match Bucket::open(client, PODS_BUCKET).await {
             Ok(bucket) => return bucket,
             Err(error) => {
-                tracing::info!(%error, "waiting for the bucket of heartbeats: the operator creates it")
+                tracing::info!(%error, "waiting for the bucket of heartbeats: the operator creates it");
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

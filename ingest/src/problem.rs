@@ -21,7 +21,7 @@ pub struct Problem {
     pub field: Option<String>,
     /// Further members.
     #[serde(flatten)]
-    pub more: serde_json::Map<String, serde_json::Value>,
+    pub more: Box<serde_json::Map<String, serde_json::Value>>,
     /// `Retry-After`, seconds.
     #[serde(skip)]
     pub retry_after_s: Option<u64>,
@@ -35,7 +35,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        let more = serde_json::Map::new();
+        let more = Box::default();
         Self {
             r#type,
             title,

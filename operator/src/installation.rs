@@ -139,7 +139,7 @@ async fn settle<S: Streams>(nats: &S, want: &StreamSpec) -> Result<(), Failure> 
         match step {
             streams::StreamStep::Create(_) => tracing::info!(stream = want.name, "creating"),
             streams::StreamStep::Update { fields, .. } => {
-                tracing::info!(stream = want.name, ?fields, "repairing")
+                tracing::info!(stream = want.name, ?fields, "repairing");
             }
             streams::StreamStep::Restamp { .. } => tracing::info!(stream = want.name, "stamping"),
         }

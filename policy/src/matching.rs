@@ -89,7 +89,9 @@ fn pattern(i: usize, text: &str) -> Result<Pattern, InvalidMatch> {
 fn bind<'a>(expression: &'a Expression, bound: &mut HashSet<&'a str>) {
     match &expression.expr {
         Expr::Call(call) => {
-            call.target.as_deref().into_iter().chain(&call.args).for_each(|part| bind(part, bound))
+            for part in call.target.as_deref().into_iter().chain(&call.args) {
+                bind(part, bound);
+            }
         }
         Expr::Select(select) => bind(&select.operand, bound),
         Expr::List(list) => list.elements.iter().for_each(|element| bind(element, bound)),

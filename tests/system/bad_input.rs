@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use system_tests::{Answer, Call, TestTenant, World, event};
 
-pub const TESTS: &[(&str, fn(&World))] =
+pub const TESTS: &[crate::Test] =
     &[("bad_requests_are_problems_that_name_the_field", requests), ("bad_events_are_rejected_items", events)];
 
 const SUM: &str = r"

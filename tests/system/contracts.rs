@@ -3,7 +3,7 @@
 use clickhouse::databases::contract::Drift;
 use system_tests::World;
 
-pub const TESTS: &[(&str, fn(&World))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("the_stream_contract_holds_on_nats", streams),
     ("the_database_contract_holds_on_clickhouse", databases),
     ("the_key_contract_holds_on_vault", keys),

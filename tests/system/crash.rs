@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 use system_tests::{Call, World, event};
 
-pub const TESTS: &[(&str, fn(&World))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("ingest_killed_while_events_flow", |world| killed(world, "ingest-1")),
     ("sink_killed_while_events_flow", |world| killed(world, "sink")),
     ("operator_killed_while_events_flow", |world| killed(world, "operator")),

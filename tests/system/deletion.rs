@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use system_tests::{TestTenant, World, event, eventually, within};
 
-pub const TESTS: &[(&str, fn(&World))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("retained_data_come_back_when_asked_for", retain),
     ("deleting_for_good_needs_confirmation_and_removes_all", delete),
 ];

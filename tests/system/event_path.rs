@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use system_tests::{Call, World, event, eventually};
 
-pub const TESTS: &[(&str, fn(&World))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("events_of_every_form_reach_every_dashboard_route", forms),
     ("the_same_ids_through_both_pods_at_once_are_stored_once", repeats),
     ("users_with_any_name_are_found_by_it", names),

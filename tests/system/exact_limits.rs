@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 use system_tests::{TestTenant, World, event};
 
-pub const TESTS: &[(&str, fn(&World))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("a_thousand_of_five_thousand_events_are_stored", a_thousand),
     ("limits_per_user_count_every_user_by_itself", per_user),
     ("summed_measures_are_limited_by_their_sum", summed),

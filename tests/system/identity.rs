@@ -5,7 +5,7 @@ use std::time::Duration;
 use jetstream::{Bucket, Client, Config, Publisher};
 use system_tests::{Call, World};
 
-pub const TESTS: &[(&str, fn(&World))] = &[
+pub const TESTS: &[crate::Test] = &[
     ("ingest_can_neither_write_policy_nor_fences_nor_streams", nats),
     ("the_console_reads_only_views_in_clickhouse", clickhouse),
     ("the_apiserver_refuses_what_a_component_does_not_need", kubernetes),

@@ -2,7 +2,7 @@
 
 use system_tests::{Answer, Call, World, event};
 
-pub const TESTS: &[(&str, fn(&World))] = &[("no_route_shows_another_tenants_rows", routes)];
+pub const TESTS: &[crate::Test] = &[("no_route_shows_another_tenants_rows", routes)];
 
 fn routes(world: &World) {
     let (one, two) = (world.tenant("isoone", ""), world.tenant("isotwo", ""));

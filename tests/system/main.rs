@@ -50,8 +50,8 @@ fn main() -> ExitCode {
         tests.into_iter().map(trial).collect()
     };
     if arguments.list {
-        libtest_mimic::run(&arguments, trials(None, [side_by_side(), crash::TESTS.to_vec()].concat()));
-        return ExitCode::SUCCESS;
+        let all = trials(None, [side_by_side(), crash::TESTS.to_vec()].concat());
+        return libtest_mimic::run(&arguments, all).exit_code();
     }
     let world = match World::start() {
         Ok(world) => Arc::new(world),

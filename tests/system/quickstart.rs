@@ -2,8 +2,7 @@
 
 use system_tests::World;
 
-pub const TESTS: &[(&str, fn(&World))] =
-    &[("quickstart_tenants_are_ready_with_lane_database_and_key", ready)];
+pub const TESTS: &[crate::Test] = &[("quickstart_tenants_are_ready_with_lane_database_and_key", ready)];
 
 fn ready(world: &World) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart");

@@ -60,7 +60,7 @@ impl TrustFile {
         match text.and_then(|text| Trust::from_json(&text)) {
             Ok(trust) => self.trust = trust,
             Err(error) => {
-                tracing::error!(path = %self.path.display(), error, "the trust file cannot be read")
+                tracing::error!(path = %self.path.display(), error, "the trust file cannot be read");
             }
         }
     }

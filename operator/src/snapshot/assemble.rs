@@ -202,7 +202,7 @@ pub fn keys(
         };
         match entries {
             Some(entries) => {
-                keys.extend(entries.into_iter().filter_map(|entry| served(object, &id, entry, now_ms)))
+                keys.extend(entries.into_iter().filter_map(|entry| served(object, &id, entry, now_ms)));
             }
             None => keys.extend(had(&id)),
         }
