@@ -13,6 +13,8 @@ mod errors;
 mod fleet;
 mod installation;
 mod observe;
+#[cfg(test)]
+mod rights_tests;
 mod snapshot;
 mod startup;
 

@@ -62,14 +62,14 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
     referred.refresh(&ctx, &object, held.as_ref(), now);
     let again = status::write(&ctx, &object, &referred, &verdict, held.as_ref(), now).await?;
     // Last: the status exists before anybody can use the key.
-    if let Some(held) = &held
-        && ctx.records.note(&key, object.metadata.uid.as_deref().unwrap_or_default(), held.entries())
-        && let Some(tenant) = &referred.tenant
-    {
-        ctx.queues.tenant.add(ObjectKey::cluster(tenant));
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let news = held.as_ref().is_some_and(|held| ctx.records.note(&key, uid, held.entries()));
+    if let Some(tenant) = referred.tenant.filter(|_| news || !referred.programmed) {
+        ctx.queues.tenant.add(ObjectKey::cluster(&tenant));
     }
     let poll = held.is_some().then(|| ctx.settings.secret_poll.mul_f64(0.8 + 0.4 * spread(&key, 0)));
-    let due = next.map(|due| {
+    let expires = object.spec.expires.filter(|end| *end > now);
+    let due = [next, expires].into_iter().flatten().min().map(|due| {
         Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO) + Duration::from_millis(100)
     });
     let soonest = [poll, due, again].into_iter().flatten().min();

@@ -1,0 +1,57 @@
+//! The shipped rights, read as the kube-apiserver reads them.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use serde::Deserialize;
+use serde_json::Value;
+
+fn roles() -> Vec<ClusterRole> {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/meterplane/manifests/rbac.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents =
+        serde_yaml_ng::Deserializer::from_str(&text).map(|part| Value::deserialize(part).unwrap());
+    let roles = documents.filter(|document| document["kind"] == "ClusterRole");
+    roles.map(|role| serde_json::from_value(role).unwrap()).collect()
+}
+
+fn rules(name: &str) -> Vec<PolicyRule> {
+    let role = roles().into_iter().find(|role| role.metadata.name.as_deref() == Some(name)).unwrap();
+    role.rules.unwrap()
+}
+
+fn of(rule: &PolicyRule, group: &str, resource: &str) -> bool {
+    let groups = rule.api_groups.iter().flatten();
+    groups.clone().any(|known| known == group)
+        && rule.resources.iter().flatten().any(|known| known == resource)
+}
+
+#[test]
+fn no_role_holds_a_wildcard() {
+    for rule in roles().into_iter().flat_map(|role| role.rules.unwrap()) {
+        let lists =
+            [Some(rule.verbs), rule.api_groups, rule.resources, rule.resource_names, rule.non_resource_urls];
+        assert!(!lists.into_iter().flatten().flatten().any(|word| word.contains('*')));
+    }
+}
+
+#[test]
+fn secrets_are_reached_by_name_and_only_where_a_tenant_is() {
+    assert!(!rules("meterplane-operator").iter().any(|rule| of(rule, "", "secrets")));
+    let rules = rules("meterplane-operator-secrets");
+    assert_eq!(
+        (rules.len(), rules[0].verbs.clone()),
+        (1, ["get", "create", "patch"].map(str::to_owned).to_vec())
+    );
+    assert!(of(&rules[0], "", "secrets"));
+}
+
+#[test]
+fn the_operator_can_bind_no_role_but_the_one_for_secrets() {
+    let rules = rules("meterplane-operator");
+    let bind: Vec<_> = rules.iter().filter(|rule| rule.verbs.iter().any(|verb| verb == "bind")).collect();
+    assert_eq!(bind.len(), 1);
+    assert_eq!(bind[0].resource_names, Some(vec!["meterplane-operator-secrets".to_owned()]));
+    assert!(
+        !rules.iter().any(|rule| rule.verbs.iter().any(|verb| verb == "escalate" || verb == "impersonate"))
+    );
+}
