@@ -39,7 +39,7 @@ enum Command {
     },
     /// Stop everything and delete its data.
     Reset,
-    /// Run everything that CI checks: format, lints, generated files, unit and system tests.
+    /// Run everything that CI checks: format, lints, unit and system tests.
     Test(test::Args),
     /// Send the events of a file through the running platform and say what became of them.
     Replay(replay::Args),

@@ -6,13 +6,15 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use event::wire::{Form, MAX_BODY_BYTES, is_json_type};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
 use super::gzip::{Unpacked, gunzip};
 use crate::problem::Problem;
 
 /// A client that sends more slowly than this is cut off.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read before the connection is given up.
+const MAX_DISCARDED_BYTES: usize = 16 * MAX_BODY_BYTES;
 
 /// How the events stand in the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,10 +89,9 @@ fn percent_decode(text: &str) -> Option<String> {
 
 /// Reads the whole body, unpacked, within the bounds of size and time.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
-    let bytes = match collected {
-        Ok(Ok(collected)) => collected.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+    let bytes = match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+        Ok(Ok(Some(bytes))) => bytes,
+        Ok(Ok(None)) => return Err(too_large()),
         Ok(Err(error)) => return Err(Problem::bad_request(format!("the body could not be read: {error}"))),
         Err(_) => {
             let kind = "urn:meterplane:problem:request-timeout";
@@ -116,6 +117,22 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
             Err(problem.field("Content-Encoding"))
         }
     }
+}
+
+/// The body, or `None` when it is larger than a request may be. What is too much is read and thrown away up to a bound:
+/// a client that is still sending would see a broken connection instead of the answer.
+async fn collect(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
+    let (mut kept, mut seen) = (Vec::new(), 0usize);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else if seen > MAX_DISCARDED_BYTES {
+            break;
+        }
+    }
+    Ok((seen <= MAX_BODY_BYTES).then(|| kept.into()))
 }
 
 fn too_large() -> Problem {

@@ -1,5 +1,5 @@
 //! `cargo xtask codegen`: writes every file that is generated from code. They are committed, so that they are read and reviewed
-//! like any other; a test of each crate, and `cargo xtask test`, say when one is not what the code says.
+//! like any other; a unit test of the crate that a file comes from says when it is not what the code says.
 
 pub mod reference;
 
