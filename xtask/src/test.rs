@@ -71,15 +71,16 @@ fn step(name: &'static str, command: &[&str], paths: &Paths, cancel: &Cancel) ->
     let (began, mut passed, mut failed) = (Instant::now(), 0, 0);
     let mut cargo = Command::new(Paths::cargo());
     cargo.current_dir(&paths.root).args(command);
-    let result = run_program(&mut cargo, &format!("cargo {}", command.join(" ")), cancel, |line| match line {
-        Line::Out(text) => {
-            let (more_passed, more_failed) = counts(text);
-            passed += more_passed;
-            failed += more_failed;
-            println!("{text}");
-        }
-        Line::Err(text) => eprintln!("{text}"),
-    });
+    let result =
+        run_program(&mut cargo, &format!("cargo {}", command.join(" ")), cancel, |line| match line {
+            Line::Out(text) => {
+                let (more_passed, more_failed) = counts(text);
+                passed += more_passed;
+                failed += more_failed;
+                println!("{text}");
+            }
+            Line::Err(text) => eprintln!("{text}"),
+        });
     Done { name, took: began.elapsed(), passed, failed, failure: result.err() }
 }
 
