@@ -83,10 +83,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything was sent, whatever was accepted is stored, and the comparison, if there was one, found nothing.
+    /// Whether everything was sent, nothing was wrong with it, whatever was accepted is stored, and the comparison, if there was
+    /// one, found nothing. What a limit refused is no failure: that is what limits are for.
     pub fn is_success(&self) -> bool {
         let kept = |row: &Row| {
-            row.totals.lost == 0 && row.stored.is_some_and(|stored| stored >= row.totals.accepted)
+            let refused = row.totals.lost + row.totals.rejected;
+            refused == 0 && row.stored.is_some_and(|stored| stored >= row.totals.accepted)
         };
         self.failure.is_none()
             && self.table.0.iter().all(kept)
@@ -293,6 +295,9 @@ mod tests {
         assert!(!report(row(3, 0, Some(2)), None), "something is missing");
         assert!(!report(row(3, 0, None), None), "nobody knows");
         assert!(!report(row(3, 1, Some(3)), None), "something was lost");
+        let mut wrong = row(3, 0, Some(3));
+        wrong.totals.rejected = 1;
+        assert!(!report(wrong, None), "something was wrong");
         assert!(!report(row(3, 0, Some(3)), Some(vec!["x".into()])));
     }
 }
