@@ -60,8 +60,11 @@ impl Totals {
         self.limited += outcome.limited;
         self.rejected += outcome.rejected;
         self.retries += u64::from(outcome.retries);
+        let code = |reason: &str| reason.split(':').next().unwrap_or_default().to_owned();
         for reason in outcome.reasons {
-            if self.reasons.len() < REASONS_MAX && !self.reasons.contains(&reason) {
+            // One example of each kind says what to mend.
+            let is_new = self.reasons.iter().all(|known| code(known) != code(&reason));
+            if self.reasons.len() < REASONS_MAX && is_new {
                 self.reasons.push(reason);
             }
         }
