@@ -113,7 +113,8 @@ pub enum Denied {
 }
 
 impl Record {
-    fn new(terms: &Terms<'_>) -> Self {
+    /// The record of a quota that nobody has used yet.
+    pub fn new(terms: &Terms<'_>) -> Self {
         Self {
             cap: terms.cap,
             cap_generation: terms.cap_generation,

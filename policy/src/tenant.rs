@@ -87,16 +87,11 @@ impl TenantPolicy {
     }
 }
 
-/// The current periods of a tenant's windows; valid until the first of them ends.
+/// The periods of a tenant's windows that one moment lies in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Periods(Vec<(Window, Period)>);
 
 impl Periods {
-    /// Whether `now_ms` still lies in all of them.
-    pub fn contain(&self, now_ms: i64) -> bool {
-        self.0.iter().all(|(_, period)| period.contains(now_ms))
-    }
-
     /// The period of one window.
     pub fn of(&self, window: Window) -> Option<Period> {
         self.0.iter().find(|(known, _)| *known == window).map(|(_, period)| *period)

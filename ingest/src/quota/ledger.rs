@@ -78,7 +78,7 @@ impl Ledger {
             let next = match Record::apply(record.as_ref(), terms, &op) {
                 Ok(Applied::Changed(next)) => next,
                 Ok(Applied::Already | Applied::Dropped) => {
-                    let record = record.unwrap_or_else(|| empty(terms));
+                    let record = record.unwrap_or_else(|| Record::new(terms));
                     state.known = Some((record.clone(), revision));
                     return Ok(record);
                 }
@@ -112,14 +112,4 @@ async fn read(bucket: &Bucket, key: &str) -> Result<Option<(Record, u64)>, Strin
     let Some(entry) = bucket.get(key).await.map_err(|error| error.to_string())? else { return Ok(None) };
     let record = serde_json::from_slice(&entry.value).map_err(|error| format!("record {key}: {error}"))?;
     Ok(Some((record, entry.revision)))
-}
-
-fn empty(terms: &Terms<'_>) -> Record {
-    Record {
-        cap: terms.cap,
-        cap_generation: terms.cap_generation,
-        ledger_id: terms.ledger_id.to_owned(),
-        used: 0,
-        holders: std::collections::BTreeMap::new(),
-    }
 }
