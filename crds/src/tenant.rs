@@ -24,6 +24,8 @@ use crate::{Condition, Duration, IntOrQuantity};
     doc = "A customer of the platform, with a stream, a database and a key of its own.",
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name must be a DNS label of at most 40 characters"),
+    validation = Rule::new("!self.metadata.name.startsWith('platform-')")
+        .message("names that begin with platform- are reserved for the platform's own keys"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.planRef.name", description = "The tenant's plan"),
     printcolumn(name = "Isolation", type_ = "string", json_path = ".status.isolation", description = "Where its data live"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the tenant is as written"),

@@ -19,6 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Longest tenant name, so that every derived name stays inside its store's limits.
 pub const TENANT_NAME_MAX: usize = 40;
 
+/// The platform's own keys stand beside the tenants' in Vault ([`SIGNING_KEY`]): no tenant may be called like one.
+const RESERVED_TENANT_PREFIX: &str = "platform-";
+
 /// A tenant's name: a DNS label (RFC 1123) of at most 40 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantName(String);
@@ -26,7 +29,8 @@ pub struct TenantName(String);
 /// Why a text is not a tenant name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a tenant name: 1 to 40 of a-z, 0-9 and '-', beginning and ending with a letter or digit"
+    "{0:?} is not a tenant name: 1 to 40 of a-z, 0-9 and '-', beginning and ending with a letter or digit, \
+     and not beginning with platform-"
 )]
 pub struct InvalidTenantName(String);
 
@@ -63,7 +67,8 @@ impl FromStr for TenantName {
         let bytes = text.as_bytes();
         let label = bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         let ends = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
-        if label && bytes.len() <= TENANT_NAME_MAX && ends(bytes.first()) && ends(bytes.last()) {
+        let reserved = text.starts_with(RESERVED_TENANT_PREFIX);
+        if label && !reserved && bytes.len() <= TENANT_NAME_MAX && ends(bytes.first()) && ends(bytes.last()) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidTenantName(text.to_owned()))
@@ -210,7 +215,19 @@ mod tests {
         for good in ["a", "acme", "wayne-enterprises", "0", "a--b", &"x".repeat(40)] {
             assert!(good.parse::<TenantName>().is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "Acme", "a.b", "a_b", "ä", "a b", &"x".repeat(41), "POOL_1"] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "Acme",
+            "a.b",
+            "a_b",
+            "ä",
+            "a b",
+            &"x".repeat(41),
+            "POOL_1",
+            "platform-snapshots",
+        ] {
             assert!(bad.parse::<TenantName>().is_err(), "{bad}");
         }
     }

@@ -1,7 +1,6 @@
 //! Builds our own programs with the cargo that runs us.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -14,7 +13,7 @@ use crate::{Cancel, Error, Paths, Result};
 /// # Errors
 /// [`Error::Program`] with the compiler's words.
 pub fn build(paths: &Paths, packages: &[&str], task: &Task, cancel: &Cancel) -> Result<PathBuf> {
-    let mut command = Command::new(Paths::cargo());
+    let mut command = Paths::cargo();
     command.current_dir(&paths.root).args(["build", "--bins", "--message-format=json-render-diagnostics"]);
     for package in packages {
         command.args(["-p", package]);

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::{Error, Result};
 
@@ -34,9 +35,17 @@ impl Paths {
         Ok(Self { dev: root.join(".dev"), cache: cache.join("meterplane"), root })
     }
 
-    /// The cargo that runs us, or the one on PATH.
-    pub fn cargo() -> OsString {
-        env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+    /// The cargo that runs us, or the one on PATH, without what it told us of our own package: build scripts that watch
+    /// those variables (ring's) would run anew each time that `cargo xtask` and plain `cargo` take turns.
+    pub fn cargo() -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for (name, _) in env::vars_os() {
+            let told = |prefix| name.to_str().is_some_and(|name| name.starts_with(prefix));
+            if told("CARGO_PKG_") || told("CARGO_MANIFEST_") {
+                command.env_remove(name);
+            }
+        }
+        command
     }
 
     /// The programs of this name on PATH, first one first.

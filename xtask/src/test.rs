@@ -2,7 +2,7 @@
 //! the unit tests of the crates that they are generated from.
 
 use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::load::interruptible;
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn step(name: &'static str, command: &[&str], paths: &Paths, cancel: &Cancel) -> Done {
     let (began, mut passed, mut failed) = (Instant::now(), 0, 0);
-    let mut cargo = Command::new(Paths::cargo());
+    let mut cargo = Paths::cargo();
     cargo.current_dir(&paths.root).args(command);
     let result =
         run_program(&mut cargo, &format!("cargo {}", command.join(" ")), cancel, |line| match line {

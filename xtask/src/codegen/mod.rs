@@ -5,7 +5,7 @@ pub mod reference;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use crate::{Cancel, Error, Paths, Progress, Result, run};
 
@@ -89,7 +89,7 @@ fn generate(paths: &Paths, cancel: &Cancel) -> Result<BTreeMap<PathBuf, String>>
 }
 
 fn cargo_run(paths: &Paths, args: &[&str], cancel: &Cancel) -> Result<String> {
-    let mut command = Command::new(Paths::cargo());
+    let mut command = Paths::cargo();
     command.current_dir(&paths.root).args(["run", "--quiet"]).args(args);
     run::output(&mut command, &format!("cargo run {}", args.join(" ")), cancel)
 }

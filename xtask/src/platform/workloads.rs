@@ -45,6 +45,8 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     if component == "operator" {
         env.set("MP_NAMESPACE", NAMESPACE);
         env.set("MP_INSTALLATION", &site.installation);
+        // NATS reserves what a lane may hold: a developer's disk has room for more than a hundred tenants this way.
+        env.set("MP_LANE_MAX_MIB", "256");
         env.set("MP_ENDPOINT", site.url("ingest-1")?);
     }
     let mut ports = vec![site.ports.get(&admin_port)?];

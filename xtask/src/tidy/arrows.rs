@@ -1,7 +1,5 @@
 //! Which crate may use which.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use super::tree::Tree;
@@ -42,7 +40,7 @@ const THEIRS: [(&str, &[&str]); 10] = [
 /// # Errors
 /// When cargo does not answer.
 pub fn check(tree: &Tree) -> Result<Vec<String>> {
-    let mut command = Command::new(Paths::cargo());
+    let mut command = Paths::cargo();
     command.current_dir(&tree.root).args(["metadata", "--no-deps", "--offline", "--format-version=1"]);
     let answer = run::output(&mut command, "cargo metadata", &Cancel::default())?;
     let wrong = |e: serde_json::Error| Error::Format { what: "cargo's answer".into(), detail: e.to_string() };
