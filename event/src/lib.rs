@@ -15,6 +15,7 @@ pub mod pack;
 pub mod pseudonym;
 pub mod stamp;
 mod text;
+pub mod violation;
 pub mod wire;
 
 pub use ids::{EventHash, Incarnation, PackId, TenantNumber, UserKey};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use event::pack::PackedEvent;
 use event::pseudonym::PseudonymKey;
+use event::violation::{Effect, RuleKind};
 use event::wire::{self, BodyError, Invalid, UsageEvent};
 use event::{EventHash, UserKey};
 use policy::decide::{Facts, decide};
@@ -144,7 +145,9 @@ pub async fn admit(
                 app.violations.record(Denial {
                     tenant: snapshot.tenant.clone(),
                     number: snapshot.number,
-                    limit: limited.identity.clone(),
+                    rule: limited.identity.clone(),
+                    kind: RuleKind::Limit,
+                    effect: Effect::Refused,
                     user_key: user,
                     received_ms: decision.received_ms,
                     id: event.id.to_string(),

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::violation::{Effect, RuleKind, Violation};
 use event::{Incarnation, TenantName, TenantNumber};
 use jetstream::Publisher;
-use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
@@ -16,35 +16,25 @@ const SAMPLES: usize = 3;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One event that was refused by a limit.
+/// One attempt that a rule did not admit.
 #[derive(Debug, Clone)]
 pub struct Denial {
     /// The tenant.
     pub tenant: TenantName,
     /// Its lineage as a number.
     pub number: TenantNumber,
-    /// Identity of the limit.
-    pub limit: String,
+    /// Identity of the rule.
+    pub rule: String,
+    /// What kind of rule it is.
+    pub kind: RuleKind,
+    /// What became of the attempt.
+    pub effect: Effect,
     /// Pseudonym of the user.
     pub user_key: event::UserKey,
     /// When it was received, Unix milliseconds.
     pub received_ms: i64,
     /// The event's id.
     pub id: String,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Violation {
-    tenant: TenantName,
-    number: TenantNumber,
-    limit: String,
-    user_key: event::UserKey,
-    second: i64,
-    count: u64,
-    first_ms: i64,
-    last_ms: i64,
-    samples: Vec<String>,
 }
 
 /// Where denials are handed in; never blocks.
@@ -70,7 +60,7 @@ impl Violations {
     }
 }
 
-type Group = (TenantName, String, event::UserKey, i64);
+type Group = (TenantName, String, Effect, event::UserKey, i64);
 
 async fn write(
     mut denials: mpsc::Receiver<Denial>,
@@ -102,11 +92,13 @@ async fn write(
 
 fn add(groups: &mut HashMap<Group, Violation>, denial: Denial) {
     let second = denial.received_ms.div_euclid(1_000);
-    let group = (denial.tenant.clone(), denial.limit.clone(), denial.user_key, second);
+    let group = (denial.tenant.clone(), denial.rule.clone(), denial.effect, denial.user_key, second);
     let violation = groups.entry(group).or_insert_with(|| Violation {
         tenant: denial.tenant,
         number: denial.number,
-        limit: denial.limit,
+        rule: denial.rule,
+        kind: denial.kind,
+        effect: denial.effect,
         user_key: denial.user_key,
         second,
         count: 0,
@@ -130,7 +122,9 @@ mod tests {
         let denial = |ms: i64, id: &str| Denial {
             tenant: "acme".parse().unwrap(),
             number: TenantNumber(1),
-            limit: "plan.events".into(),
+            rule: "plan.events".into(),
+            kind: RuleKind::Limit,
+            effect: Effect::Refused,
             user_key: event::UserKey(2),
             received_ms: ms,
             id: id.into(),
