@@ -5,6 +5,7 @@ use event::wire::{Invalid, UsageEvent};
 
 use crate::apikey::Scope;
 use crate::limit::Measure;
+use crate::seen::Seen;
 use crate::snapshot::{ApiKey, TenantState};
 use crate::tenant::{Periods, QuotaKey, TenantPolicy, subject};
 use crate::window::Period;
@@ -87,9 +88,9 @@ pub fn decide(
     for (_, check) in EVENT_CHECKS {
         check(policy, event, facts)?;
     }
-    let mut needs = Vec::new();
+    let (mut needs, seen) = (Vec::new(), Seen::new(event));
     for (at, rule) in policy.rules().iter().enumerate() {
-        if !rule.matcher.matches(event) {
+        if !rule.matcher.matches_seen(event, &seen) {
             continue;
         }
         let units = units(&rule.limit.measure, event)?;

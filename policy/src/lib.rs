@@ -14,6 +14,7 @@ pub mod heartbeat;
 pub mod ledger;
 pub mod limit;
 pub mod matching;
+pub mod seen;
 pub mod slice;
 pub mod snapshot;
 pub mod tenant;

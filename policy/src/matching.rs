@@ -1,17 +1,21 @@
 //! Which events a limit counts: feature patterns, users, and a CEL expression compiled once a snapshot.
 
 use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr};
 use cel::parser::Expression;
-use cel::{Context, Program, Value};
+use cel::{Context, Env, Program, Value};
 use event::wire::UsageEvent;
-use serde::Serialize;
 
 use crate::limit::Match;
+use crate::seen::Seen;
 
 /// Longest CEL expression.
 pub const MAX_EXPRESSION_BYTES: usize = 2_048;
+
+/// The functions of the language, built once.
+static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// A compiled [`Match`].
 #[derive(Debug)]
@@ -66,13 +70,18 @@ impl Matcher {
 
     /// Whether the limit counts `event`.
     pub fn matches(&self, event: &UsageEvent<'_>) -> bool {
+        self.matches_seen(event, &Seen::new(event))
+    }
+
+    /// As [`Matcher::matches`], for an event that several rules look at.
+    pub fn matches_seen(&self, event: &UsageEvent<'_>, seen: &Seen<'_>) -> bool {
         let feature = |pattern: &Pattern| match pattern {
             Pattern::Exact(text) => *text == event.feature,
             Pattern::Prefix(prefix) => event.feature.starts_with(prefix.as_str()),
         };
         (self.features.is_empty() || self.features.iter().any(feature))
             && (self.users.is_empty() || event.user.as_deref().is_some_and(|user| self.users.contains(user)))
-            && self.expression.as_ref().is_none_or(|program| holds(program, event))
+            && self.expression.as_ref().is_none_or(|program| holds(program, seen))
     }
 }
 
@@ -114,26 +123,10 @@ fn bind<'a>(expression: &'a Expression, bound: &mut HashSet<&'a str>) {
     }
 }
 
-/// The event as expressions see it.
-#[derive(Serialize)]
-struct EventView<'a> {
-    id: &'a str,
-    source: Option<&'a str>,
-    r#type: &'a str,
-    subject: Option<&'a str>,
-    data: serde_json::Value,
-}
-
-fn holds(program: &Program, event: &UsageEvent<'_>) -> bool {
-    let view = EventView {
-        id: &event.id,
-        source: event.source.as_deref(),
-        r#type: &event.feature,
-        subject: event.user.as_deref(),
-        data: serde_json::from_str(event.data).unwrap_or_default(),
-    };
-    let mut context = Context::default();
-    context.add_variable("event", view).is_ok() && matches!(program.execute(&context), Ok(Value::Bool(true)))
+fn holds(program: &Program, seen: &Seen<'_>) -> bool {
+    let mut context = Context::with_env(LANGUAGE.clone());
+    context.set_variable_resolver(seen);
+    matches!(program.execute(&context), Ok(Value::Bool(true)))
 }
 
 #[cfg(test)]
