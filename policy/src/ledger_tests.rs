@@ -223,7 +223,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2_000), ..ProptestConfig::default() })]
 
     /// Whatever is lost, repeated or killed: never more admitted than the highest cap there was, and the record
     /// always accounts for what live pods may still spend.

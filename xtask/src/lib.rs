@@ -9,6 +9,7 @@
 //!                                                        <- tests (crate system-tests)
 //! ```
 
+pub mod bench;
 pub mod cancel;
 pub mod cargo;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod load;
 pub mod paths;
 pub mod platform;
 pub mod progress;
+pub mod prove;
 pub mod random;
 pub mod replay;
 pub mod run;

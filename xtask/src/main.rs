@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Result, codegen, commands, replay, simulate, test, tidy, up};
+use xtask::{Result, bench, codegen, commands, prove, replay, simulate, test, tidy, up};
 
 /// Developer commands of Meterplane.
 #[derive(Debug, Parser)]
@@ -45,6 +45,10 @@ enum Command {
     Replay(replay::Args),
     /// Send a simulated day of enterprises through the running platform.
     Simulate(simulate::Args),
+    /// Measure, with a baseline in the same run.
+    Bench(bench::Args),
+    /// Prove a promise on the real parts, with the seed, the commit and the numbers in a file.
+    Prove(prove::Args),
     /// Write the files that are generated from code.
     Codegen(codegen::Args),
     /// Check what the repository promises about itself.
@@ -73,6 +77,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Prove(args) => prove::run(&args),
         Command::Codegen(args) => codegen::run(&args),
         Command::Tidy => tidy::run(),
     }

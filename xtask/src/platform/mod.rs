@@ -60,6 +60,8 @@ pub struct Options {
     pub env: BTreeMap<String, Vec<(String, String)>>,
     /// Id of the installation, stamped on what the operator creates.
     pub installation: String,
+    /// Servers of the NATS cluster: 1, or 3 that keep everything three times.
+    pub nats_nodes: u8,
     /// Forget the ports of earlier runs.
     pub new_ports: bool,
     /// Where to tell how far it is.
@@ -82,6 +84,7 @@ impl Options {
             bins: None,
             env: BTreeMap::new(),
             installation: "dev".into(),
+            nats_nodes: 1,
             new_ports: false,
             progress: Progress::detect(),
             cancel: Cancel::default(),
@@ -172,6 +175,14 @@ impl Platform {
             console: site.url("console")?,
             console_admin: site.url("console-admin")?,
         })
+    }
+
+    /// The URL of one port by its name, e.g. `ingest-3-admin`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPart`].
+    pub fn url(&self, port: &str) -> Result<String> {
+        self.site.url(port)
     }
 
     /// The administrator's kubeconfig.

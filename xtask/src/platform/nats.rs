@@ -6,25 +6,47 @@ use super::nats_rights::{self, User};
 use super::site::{Part, Ready, Site, args};
 use crate::Result;
 
+/// Names of the servers, which are names of parts and ports.
+const NODES: [&str; 3] = ["nats", "nats-2", "nats-3"];
+
+/// The servers of a cluster of this size.
+pub(super) fn nodes(count: u8) -> impl Iterator<Item = &'static str> {
+    NODES.into_iter().take(usize::from(count))
+}
+
+/// Where clients connect: all servers, separated by commas.
+pub(super) fn url(site: &Site) -> Result<String> {
+    let urls = nodes(site.nats_nodes).map(|node| Ok(format!("nats://127.0.0.1:{}", site.ports.get(node)?)));
+    Ok(urls.collect::<Result<Vec<_>>>()?.join(","))
+}
+
 /// The part.
-pub(super) fn part(site: &Site) -> Result<Part> {
-    let (port, monitor) = (site.ports.get("nats")?, site.ports.get("nats-monitor")?);
-    let store = site.folder("nats")?;
+pub(super) fn part(site: &Site, node: &str) -> Result<Part> {
+    let (port, monitor) = (site.ports.get(node)?, site.ports.get(&format!("{node}-monitor"))?);
+    let store = site.folder(node)?;
     let mut users = Vec::new();
     for user in nats_rights::users() {
         let password = site.password(&password_name(user.name))?;
         users.push((user, password));
     }
-    let config = site.secrets.path("nats.conf");
-    super::secrets::write(&config, &render(port, monitor, &store.display().to_string(), &users))?;
+    let config = site.secrets.path(&format!("{node}.conf"));
+    let mut ports = vec![port, monitor];
+    let mut text = render(node, port, monitor, &store.display().to_string(), &users);
+    if site.nats_nodes > 1 {
+        let own = site.ports.get(&format!("{node}-cluster"))?;
+        let routes = nodes(site.nats_nodes).map(|node| site.ports.get(&format!("{node}-cluster")));
+        text.push_str(&render_cluster(own, &routes.collect::<Result<Vec<_>>>()?));
+        ports.push(own);
+    }
+    super::secrets::write(&config, &text)?;
     Ok(Part {
         launch: site.launch(
-            "nats",
+            node,
             &site.tools.nats_server,
             [args(["--config"]), vec![config.display().to_string()]].concat(),
             vec![],
         )?,
-        ports: vec![port, monitor],
+        ports,
         ready: Ready::Http(format!("http://127.0.0.1:{monitor}/healthz")),
         within: Duration::from_secs(120),
         grace: Duration::from_secs(20),
@@ -38,9 +60,9 @@ pub(super) fn password_name(user: &str) -> String {
 }
 
 /// The configuration file.
-fn render(port: u16, monitor: u16, store: &str, users: &[(User, String)]) -> String {
+fn render(node: &str, port: u16, monitor: u16, store: &str, users: &[(User, String)]) -> String {
     let mut text = format!(
-        r#"server_name: dev
+        r#"server_name: {node}
 host: 127.0.0.1
 port: {port}
 http: "127.0.0.1:{monitor}"
@@ -60,6 +82,15 @@ authorization {{
     text
 }
 
+/// How one server finds the others.
+fn render_cluster(port: u16, routes: &[u16]) -> String {
+    let routes: Vec<String> = routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}")).collect();
+    format!(
+        "cluster {{\n  name: meterplane\n  listen: 127.0.0.1:{port}\n  routes: [{}]\n}}\n",
+        routes.join(", ")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +102,7 @@ mod tests {
             .map(|user| (format!("secret-of-{}", user.name), user))
             .map(|(secret, user)| (user, secret))
             .collect();
-        let text = render(4222, 8222, "/d/nats", &users);
+        let text = render("nats", 4222, 8222, "/d/nats", &users);
         assert!(text.contains("sync_interval: always") && text.contains("host: 127.0.0.1"));
         for name in ["operator", "ingest", "sink", "console", "tool"] {
             assert_eq!(text.matches(&format!("user: \"{name}\"")).count(), 1, "{name}");

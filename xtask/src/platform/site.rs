@@ -22,6 +22,8 @@ pub(super) struct Site {
     /// Data, logs, credentials.
     pub dir: PathBuf,
     pub installation: String,
+    /// Servers of the NATS cluster: 1 or 3.
+    pub nats_nodes: u8,
     pub ports: Ports,
     pub secrets: Secrets,
     pub tools: Tools,

@@ -36,7 +36,8 @@ pub(super) fn start(options: Options) -> Result<Platform> {
     state.supervisor = Recorded::of(std::process::id());
     state.save(&options.dir)?;
 
-    let Options { paths, dir, workloads, bins, env, installation, progress, cancel, .. } = options;
+    let Options { paths, dir, workloads, bins, env, installation, nats_nodes, progress, cancel, .. } =
+        options;
     std::thread::scope(|scope| {
         // Our own programs are compiled while the tools are built and the real parts start; only `chdb` is needed early.
         let (early, chdb) = sync_channel(1);
@@ -65,6 +66,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
             secrets: Secrets::open(&dir)?,
             dir,
             installation,
+            nats_nodes,
             ports: state.ports.clone(),
             tools,
             chdb,
@@ -167,7 +169,7 @@ impl Platform {
                 self.launch("kube-controller-manager")?;
                 cluster::prepare(&self.site)
             },
-            &|| self.launch("nats"),
+            &|| self.start_nats(),
             &|| self.launch("clickhouse"),
             &|| {
                 self.launch("vault")?;
@@ -175,6 +177,12 @@ impl Platform {
             },
         ];
         together(chains.into_iter())
+    }
+
+    /// All nodes at once: a node of a cluster is healthy when it sees the others.
+    fn start_nats(&self) -> Result<()> {
+        let nodes: Vec<_> = nats::nodes(self.site.nats_nodes).map(|node| move || self.launch(node)).collect();
+        together(nodes.iter().map(|start| start as &(dyn Fn() -> Result<()> + Sync)))
     }
 
     fn start_workloads(&self, names: &[String]) -> Result<()> {
@@ -199,10 +207,10 @@ impl Platform {
             "etcd" => etcd::part(site),
             "kube-apiserver" => apiserver::part(site),
             "kube-controller-manager" => controller_manager::part(site),
-            "nats" => nats::part(site),
+            _ if nats::nodes(site.nats_nodes).any(|node| node == name) => nats::part(site, name),
             "clickhouse" => clickhouse::part(site),
             "vault" => vault::part(site),
-            _ if workloads::ALL.contains(&name) => {
+            _ if workloads::is_known(name) => {
                 let extra = self.env.get(name).map(Vec::as_slice).unwrap_or_default();
                 workloads::part(site, name, &self.bins, extra)
             }
@@ -317,13 +325,14 @@ pub(super) fn stop(platform: &Platform) {
         }
     };
     std::thread::scope(|scope| {
-        workloads::ALL.iter().for_each(|name| drop(scope.spawn(|| stop_all(&[name]))));
+        let ours = left.iter().filter(|name| workloads::is_known(name));
+        ours.for_each(|name| drop(scope.spawn(|| stop_all(&[name]))));
     });
     task.note("the apiserver before its etcd; it closes its watches first");
     std::thread::scope(|scope| {
         // Once etcd is gone, an apiserver takes a minute to end.
         scope.spawn(|| stop_all(&["kube-controller-manager", "kube-apiserver", "etcd"]));
-        for name in ["nats", "clickhouse", "vault"] {
+        for name in nats::nodes(platform.site.nats_nodes).chain(["clickhouse", "vault"]) {
             scope.spawn(move || stop_all(&[name]));
         }
     });

@@ -12,6 +12,20 @@ use crate::Result;
 /// Everything that `up` runs of ours, in the order of their start.
 pub const ALL: [&str; 5] = ["operator", "ingest-1", "ingest-2", "sink", "console"];
 
+/// Most ingest pods of one platform: they have their ports.
+pub const PODS_MAX: usize = 8;
+
+/// Everything of ours, with this many ingest pods instead of two.
+pub fn with_pods(pods: usize) -> Vec<String> {
+    let pods = (1..=pods.min(PODS_MAX)).map(|n| format!("ingest-{n}"));
+    ["operator", "sink", "console"].map(str::to_owned).into_iter().chain(pods).collect()
+}
+
+/// Whether a part is one of ours.
+pub(super) fn is_known(name: &str) -> bool {
+    ALL.contains(&name) || with_pods(PODS_MAX).iter().any(|known| known == name)
+}
+
 /// The deployable that a workload is a replica of: its program, its service account, its users.
 pub(super) fn component(workload: &str) -> &str {
     workload.split('-').next().unwrap_or(workload)
@@ -26,7 +40,7 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     // Their output is a file.
     env.set("NO_COLOR", "1");
     env.set("MP_ADMIN_LISTEN", format!("127.0.0.1:{}", site.ports.get(&admin_port)?));
-    env.set("MP_NATS_URL", format!("nats://127.0.0.1:{}", site.ports.get("nats")?));
+    env.set("MP_NATS_URL", nats::url(site)?);
     env.set("MP_NATS_USER", component);
     env.set("MP_NATS_PASSWORD_FILE", site.secrets.path(&nats::password_name(component)));
     if component != "ingest" {
@@ -47,12 +61,16 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
         env.set("MP_INSTALLATION", &site.installation);
         // NATS reserves what a lane may hold: a developer's disk has room for more than a hundred tenants this way.
         env.set("MP_LANE_MAX_MIB", "256");
+        env.set("MP_REPLICAS", site.nats_nodes.to_string());
         env.set("MP_ENDPOINT", site.url("ingest-1")?);
     }
     let mut ports = vec![site.ports.get(&admin_port)?];
     if matches!(component, "ingest" | "console") {
         let port = site.ports.get(workload)?;
         env.set("MP_LISTEN", format!("127.0.0.1:{port}"));
+        if component == "ingest" {
+            env.set("MP_POD_NAME", workload);
+        }
         env.set("MP_TRUST_FILE", site.secrets.path(vault_setup::TRUST));
         ports.push(port);
     }
@@ -92,6 +110,12 @@ mod tests {
     #[test]
     fn replicas_share_their_components_identity() {
         assert_eq!(ALL.map(component), ["operator", "ingest", "ingest", "sink", "console"]);
+    }
+
+    #[test]
+    fn a_platform_may_have_more_pods_than_usual() {
+        assert_eq!(with_pods(8).iter().filter(|name| component(name) == "ingest").count(), 8);
+        assert!(is_known("ingest-8") && is_known("sink") && !is_known("ingest-9"));
     }
 
     #[test]

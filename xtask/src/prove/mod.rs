@@ -1,0 +1,151 @@
+//! `cargo xtask prove NAME`: long proofs on the real parts, seeded, in rounds, at most half an hour.
+//!
+//! ```text
+//! round n (seed + n): limits -> load (retries) + faults (schedule) -> calm -> count what is stored, read the ledger -> verdict
+//! ```
+//! A round that is done is in the result file; a run that was interrupted goes on behind it.
+
+mod check;
+mod client;
+mod failover;
+mod faults;
+mod ledger;
+mod ledger_cost;
+mod limits;
+mod load;
+mod nats;
+mod pods;
+mod quotas;
+mod report;
+mod world;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::load::interruptible;
+use crate::{Cancel, Paths, Progress, Result};
+
+use self::report::Report;
+
+/// No proof takes longer: a round is begun only if it fits.
+const LASTS_AT_MOST: Duration = Duration::from_secs(30 * 60);
+
+/// What can be proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Name {
+    /// The ledger's model: every interleaving of crash, pause, lost and repeated answers that the seed gives keeps the cap.
+    Ledger,
+    /// Eight pods, 100 limits at once, pods killed and frozen, NATS restarted: nothing beyond a limit is stored.
+    Quotas,
+    /// What a limit costs: ledger operations an event, for one large limit and for 100,000 users.
+    LedgerCost,
+}
+
+/// How large.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// Under a minute beyond the start of the parts.
+    Small,
+    /// What the documents claim.
+    #[default]
+    Full,
+}
+
+/// Which NATS.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Nats {
+    /// One server.
+    #[default]
+    Single,
+    /// Three servers that keep everything three times.
+    R3,
+}
+
+impl Nats {
+    /// Servers.
+    pub fn nodes(self) -> u8 {
+        match self {
+            Self::Single => 1,
+            Self::R3 => 3,
+        }
+    }
+}
+
+/// How `prove` is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What to prove.
+    #[arg(required_unless_present = "list")]
+    name: Option<Name>,
+    /// Say what can be proved.
+    #[arg(long)]
+    list: bool,
+    /// The same seed gives the same load and the same faults at the same times.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How large.
+    #[arg(long, value_enum, default_value_t)]
+    scale: Scale,
+    /// Which NATS the proof runs on.
+    #[arg(long, value_enum, default_value_t)]
+    nats: Nats,
+    /// Leave pods and NATS alone: then nothing may be left unused either.
+    #[arg(long)]
+    calm: bool,
+    /// Rounds; each has a seed of its own, counted up.
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Forget the rounds of an earlier run with the same arguments.
+    #[arg(long)]
+    anew: bool,
+}
+
+/// What every proof is given.
+pub(crate) struct Job<'a> {
+    pub args: &'a Args,
+    pub paths: &'a Paths,
+    pub progress: &'a Progress,
+    pub cancel: &'a Cancel,
+}
+
+/// Proves, or lists.
+///
+/// # Errors
+/// Why it could not be tried. That it failed is in the exit code and in the result file.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let Some(name) = args.name.filter(|_| !args.list) else {
+        for name in <Name as clap::ValueEnum>::value_variants() {
+            if let Some(value) = clap::ValueEnum::to_possible_value(name) {
+                println!("{:<12} {}", value.get_name(), value.get_help().unwrap_or(&"".into()));
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (paths, progress, cancel) = (Paths::discover()?, Progress::detect(), interruptible()?);
+    let job = Job { args, paths: &paths, progress: &progress, cancel: &cancel };
+    let mut report = Report::open(&job, name)?;
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    while report.rounds.len() < args.rounds as usize {
+        if began.elapsed() + longest > LASTS_AT_MOST {
+            progress.say("the next round would not fit into half an hour: run the same command again");
+            break;
+        }
+        let (round_began, seed) = (Instant::now(), args.seed + report.rounds.len() as u64);
+        let round = match name {
+            Name::Ledger => ledger::round(&job, seed)?,
+            Name::Quotas => quotas::round(&job, seed)?,
+            Name::LedgerCost => ledger_cost::round(&job, seed)?,
+        };
+        longest = longest.max(round_began.elapsed());
+        print!("{round}");
+        report.add(round)?;
+    }
+    println!("{}: {}", if report.passed() { "proved" } else { "NOT proved" }, report.path().display());
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
