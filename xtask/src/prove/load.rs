@@ -57,8 +57,12 @@ pub struct Load<'a> {
     seed: u64,
     told: &'a Told,
     last_accepted: Mutex<Instant>,
-    /// While it is set, nothing is given up: parts are down on purpose.
+    /// Until it is set nothing is given up: parts are down on purpose.
     storm: &'a Cancel,
+    /// The units of all limits are to last as long as the faults do.
+    lasting: Duration,
+    units: u64,
+    began: Instant,
 }
 
 impl<'a> Load<'a> {
@@ -70,6 +74,7 @@ impl<'a> Load<'a> {
         seed: u64,
         told: &'a Told,
         storm: &'a Cancel,
+        lasting: Duration,
     ) -> Self {
         let feature = |limit: &Limit| Feature {
             name: limit.feature.clone(),
@@ -78,8 +83,11 @@ impl<'a> Load<'a> {
             has_user_limit: limits.iter().any(|other| other.per_user && other.feature == limit.feature),
             state: Mutex::new(State { misses: 0, last_hit: Instant::now(), closed: false }),
         };
-        let features = limits.iter().filter(|limit| !limit.per_user).map(feature).collect();
-        Self { features, pods, key, seed, told, last_accepted: Mutex::new(Instant::now()), storm }
+        let of_tenant = || limits.iter().filter(|limit| !limit.per_user);
+        let (features, units) =
+            (of_tenant().map(feature).collect(), of_tenant().map(|limit| limit.cap).sum());
+        let (began, last_accepted) = (Instant::now(), Mutex::new(Instant::now()));
+        Self { features, pods, key, seed, told, last_accepted, storm, lasting, units, began }
     }
 
     /// Sends until every limit is used up, or `within` is over. Returns whether they are.
@@ -122,11 +130,21 @@ impl<'a> Load<'a> {
         open
     }
 
+    /// Whether more was accepted than the time gone by allows.
+    fn is_early(&self) -> bool {
+        let share = self.began.elapsed().as_secs_f64() / self.lasting.as_secs_f64().max(f64::MIN_POSITIVE);
+        share < 1.0 && self.told.accepted.load(Ordering::Relaxed) as f64 > share * self.units as f64
+    }
+
     fn client(&self, number: u64, ended: &Cancel) {
         let mut rng = Rng::new(self.seed.wrapping_mul(1_000).wrapping_add(number));
         let client = Client::new(self.pods, self.key, ended);
         let mut sequence = 0_u64;
         while !ended.is_set() {
+            if self.is_early() {
+                drop(ended.pause(Duration::from_millis(20)));
+                continue;
+            }
             let open = self.open();
             let Some(at) = choose(&open, &mut rng) else { return };
             let feature = &self.features[at];

@@ -33,8 +33,8 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     let key = world.tenant(job, TENANT, &limits::yaml(TENANT, &all, room * 4))?;
     let urls = pods::urls(&world.platform)?;
     let (told, storm_over) = (Told::default(), Cancel::default());
-    let load = Load::new(&all, &urls, &key, seed, &told, &storm_over);
     let (lasting, every) = storm(job);
+    let load = Load::new(&all, &urls, &key, seed, &told, &storm_over, lasting);
     let within = lasting + Duration::from_secs(600);
     let mut round = Round { seed, ..Round::default() };
     let (used_up, inflicted) = std::thread::scope(|scope| {
