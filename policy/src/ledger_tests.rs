@@ -99,11 +99,7 @@ fn a_slice_that_was_forgotten_is_noticed() {
 }
 
 proptest! {
-<<<<<<< HEAD
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2_000), ..ProptestConfig::default() })]
-=======
     #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
->>>>>>> 5b0339dc884a8eb5d15b740a7b6fdbec5a1f0bf7
 
     /// Whatever is lost, late, repeated, forgotten or killed: see [`model`] for what holds.
     #[test]
