@@ -12,6 +12,8 @@ pub enum Signal {
     Kill,
     /// Freeze, as a paused machine does.
     Stop,
+    /// Read the configuration again.
+    Hup,
     /// Go on after [`Signal::Stop`].
     Cont,
 }
@@ -22,6 +24,7 @@ impl Signal {
             Self::Term => "TERM",
             Self::Kill => "KILL",
             Self::Stop => "STOP",
+            Self::Hup => "HUP",
             Self::Cont => "CONT",
         }
     }

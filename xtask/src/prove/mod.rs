@@ -7,14 +7,18 @@
 
 mod check;
 mod client;
+mod enforcement;
 mod failover;
 mod faults;
+mod frozen;
+mod lagging;
 mod ledger;
 mod ledger_cost;
 mod limits;
 mod load;
 mod nats;
 mod pods;
+mod proxy;
 mod quotas;
 mod report;
 mod world;
@@ -39,6 +43,8 @@ pub enum Name {
     Quotas,
     /// What a limit costs: ledger operations an event, for one large limit and for 100,000 users.
     LedgerCost,
+    /// Many tenants loaded: a changed limit is in force on every pod within a second; pods that cannot follow admit nothing.
+    Enforcement,
 }
 
 /// How large.
@@ -98,6 +104,9 @@ pub struct Args {
     /// Leave pods and NATS alone: then nothing may be left unused either.
     #[arg(long)]
     calm: bool,
+    /// Tenants of `enforcement`, when the machine has no room for as many as its scale says.
+    #[arg(long)]
+    tenants: Option<usize>,
     /// Rounds; each has a seed of its own, counted up.
     #[arg(long, default_value_t = 1)]
     rounds: u32,
@@ -140,6 +149,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let round = match name {
             Name::Ledger => ledger::round(&job, seed)?,
             Name::Quotas => quotas::round(&job, seed)?,
+            Name::Enforcement => enforcement::round(&job, seed)?,
             Name::LedgerCost => ledger_cost::round(&job, seed)?,
         };
         longest = longest.max(round_began.elapsed());

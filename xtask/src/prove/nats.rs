@@ -28,50 +28,95 @@ pub struct Entry {
 /// # Errors
 /// When the server cannot be asked.
 pub fn bucket(platform: &Platform, bucket: &str) -> Result<Vec<Entry>> {
-    let what = format!("reading bucket {bucket}");
-    let failed = || Error::io(what.clone());
-    let address = platform.urls()?.nats.trim_start_matches("nats://").to_owned();
-    let stream = TcpStream::connect(address).map_err(failed())?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed())?;
-    let mut reader = BufReader::new(stream.try_clone().map_err(failed())?);
-    let mut writer = stream;
-    let password = platform.secrets().get("nats-tool")?;
-    let connect = json!({"verbose": false, "user": "tool", "pass": password.trim(), "headers": true, "no_responders": true});
     let ask = json!({"batch": 1_024, "multi_last": [format!("$KV.{bucket}.>")]}).to_string();
-    write!(
-        writer,
-        "CONNECT {connect}\r\nSUB _INBOX.proof 1\r\nPUB $JS.API.DIRECT.GET.KV_{bucket} _INBOX.proof {}\r\n{ask}\r\n",
-        ask.len()
-    )
-    .map_err(failed())?;
+    let mut connection = Connection::open(platform, &format!("reading bucket {bucket}"))?;
+    connection.ask(&format!("$JS.API.DIRECT.GET.KV_{bucket}"), &ask)?;
     let mut entries = Vec::new();
     loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).map_err(failed())? == 0 {
-            let source = std::io::ErrorKind::UnexpectedEof.into();
-            return Err(Error::Io { what, source });
+        let (head, value) = connection.answer()?;
+        match status(&head) {
+            // The end of the batch, or an empty bucket.
+            Some("204" | "404") => return Ok(entries),
+            Some(_) => return Err(connection.failed(head.lines().next().unwrap_or_default())),
+            None => entries.push(entry(bucket, &head, &value)),
         }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            ["PING"] => writer.write_all(b"PONG\r\n").map_err(failed())?,
-            ["-ERR", ..] => return Err(Error::Format { what, detail: line.trim().to_owned() }),
-            ["HMSG", _, _, head, total] => {
-                let size = |text: &str| text.parse::<usize>().unwrap_or_default();
-                let mut bytes = vec![0; size(total) + 2];
-                reader.read_exact(&mut bytes).map_err(failed())?;
-                let (head, rest) = bytes.split_at(size(head));
-                let head = String::from_utf8_lossy(head);
-                match status(&head) {
-                    // The end of the batch, or an empty bucket.
-                    Some("204" | "404") => return Ok(entries),
-                    Some(_) => {
-                        let detail = head.lines().next().unwrap_or_default().to_owned();
-                        return Err(Error::Format { what, detail });
-                    }
-                    None => entries.push(entry(bucket, &head, &rest[..rest.len() - 2])),
-                }
+    }
+}
+
+/// One request to the JetStream API and its answer.
+///
+/// # Errors
+/// When the server cannot be asked, or says that it failed.
+pub fn request(platform: &Platform, subject: &str, payload: &str) -> Result<Value> {
+    let mut connection = Connection::open(platform, subject)?;
+    connection.ask(subject, payload)?;
+    let (_, value) = connection.answer()?;
+    let value: Value = serde_json::from_slice(&value).unwrap_or_default();
+    match value["error"]["description"].as_str() {
+        Some(error) => Err(connection.failed(error)),
+        None => Ok(value),
+    }
+}
+
+/// A connection for one question.
+struct Connection {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+    what: String,
+}
+
+impl Connection {
+    fn open(platform: &Platform, what: &str) -> Result<Self> {
+        let failed = || Error::io(what.to_owned());
+        let address = platform.urls()?.nats.trim_start_matches("nats://").to_owned();
+        let writer = TcpStream::connect(address).map_err(failed())?;
+        writer.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed())?;
+        let reader = BufReader::new(writer.try_clone().map_err(failed())?);
+        let password = platform.secrets().get("nats-tool")?;
+        let mut connection = Self { reader, writer, what: what.to_owned() };
+        let hello = json!({
+            "verbose": false, "user": "tool", "pass": password.trim(), "headers": true, "no_responders": true,
+        });
+        connection.write(&format!("CONNECT {hello}\r\nSUB _INBOX.proof 1\r\n"))?;
+        Ok(connection)
+    }
+
+    fn ask(&mut self, subject: &str, payload: &str) -> Result<()> {
+        self.write(&format!("PUB {subject} _INBOX.proof {}\r\n{payload}\r\n", payload.len()))
+    }
+
+    fn write(&mut self, text: &str) -> Result<()> {
+        self.writer.write_all(text.as_bytes()).map_err(Error::io(self.what.clone()))
+    }
+
+    fn failed(&self, detail: &str) -> Error {
+        Error::Format { what: self.what.clone(), detail: detail.trim().to_owned() }
+    }
+
+    /// The next message: its headers and its body.
+    fn answer(&mut self) -> Result<(String, Vec<u8>)> {
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line).map_err(Error::io(self.what.clone()))? == 0 {
+                return Err(self.failed("the server closed the connection"));
             }
-            _ => {}
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (head, total) = match words.as_slice() {
+                ["PING"] => {
+                    self.write("PONG\r\n")?;
+                    continue;
+                }
+                ["-ERR", ..] => return Err(self.failed(&line)),
+                ["HMSG", _, _, head, total] => (*head, *total),
+                ["MSG", _, _, total] => ("0", *total),
+                _ => continue,
+            };
+            let size = |text: &str| text.parse::<usize>().unwrap_or_default();
+            let mut bytes = vec![0; size(total) + 2];
+            self.reader.read_exact(&mut bytes).map_err(Error::io(self.what.clone()))?;
+            bytes.truncate(size(total));
+            let value = bytes.split_off(size(head));
+            return Ok((String::from_utf8_lossy(&bytes).into_owned(), value));
         }
     }
 }

@@ -70,18 +70,27 @@ impl World {
                 kubectl.wait("condition=Ready", &[kind, "--all", &namespace], READY_WITHIN)?;
             }
         }
-        let path = "--output=jsonpath={.data.MP_API_KEY}";
-        let encoded = kubectl.run(&["get", "secret", "app-apikey", "--namespace", tenant, path])?;
-        let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let key = decoded.ok_or_else(|| Error::Format {
-            what: format!("Secret {tenant}/app-apikey"),
-            detail: "it holds no MP_API_KEY".into(),
-        })?;
+        let key = self.key(tenant)?;
         for url in pods::urls(&self.platform)? {
             self.await_key(job, &url, &key)?;
         }
         task.done("every pod knows its key");
         Ok(key)
+    }
+
+    /// The key `app` of a tenant.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn key(&self, tenant: &str) -> Result<String> {
+        let path = "--output=jsonpath={.data.MP_API_KEY}";
+        let get = ["get", "secret", "app-apikey", "--namespace", tenant, path];
+        let encoded = self.platform.kubectl().run(&get)?;
+        let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        decoded.ok_or_else(|| Error::Format {
+            what: format!("Secret {tenant}/app-apikey"),
+            detail: "it holds no MP_API_KEY".into(),
+        })
     }
 
     /// A pod that knows the key complains about the body instead.
