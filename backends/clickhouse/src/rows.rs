@@ -113,14 +113,18 @@ fn put_origin(out: &mut Vec<u8>, origin: &Origin<'_>) {
     out.extend_from_slice(&origin.intent.to_le_bytes());
 }
 
-/// Length as LEB128, then the bytes.
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    let mut length = text.len();
+/// A length as LEB128.
+pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
         length >>= 7;
     }
     out.push(length as u8);
+}
+
+/// Length as LEB128, then the bytes.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_length(out, text.len());
     out.extend_from_slice(text.as_bytes());
 }
 
