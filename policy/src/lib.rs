@@ -6,10 +6,13 @@
 //! ```
 //! Pure: no tokio, no kube, no clock, no randomness. Time, counters and key material are arguments.
 
+pub mod access;
 pub mod apikey;
 pub mod compile;
+mod cost;
 pub mod decide;
 pub mod directory;
+pub mod effective;
 pub mod heartbeat;
 pub mod ledger;
 pub mod limit;

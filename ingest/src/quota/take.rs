@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use event::names::ledger_bucket;
+use event::violation::Effect;
 use parking_lot::Mutex;
 use policy::decide::Need;
 use policy::ledger::{Denied, Record, Terms};
-use policy::limit::{Limit, Per};
+use policy::limit::{FailureMode, Limit, Per};
 use policy::slice::grant_size;
 use policy::tenant::{QuotaKey, TenantPolicy};
 use policy::window::{Window, remaining_ms};
@@ -37,7 +38,7 @@ pub struct Quotas {
 /// Units that an event has taken; every path must end in [`Taken::settle`] or [`Taken::credit`].
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Taken(Vec<(Arc<Entry>, u64)>);
+pub struct Taken(Vec<(Arc<Entry>, u64)>, Vec<(Limited, Effect)>);
 
 /// An event is over a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +71,11 @@ pub enum TakeError {
 }
 
 impl Taken {
+    /// Limits that are used up and do not enforce, with what they do instead.
+    pub fn exceeded(&self) -> &[(Limited, Effect)] {
+        &self.1
+    }
+
     /// Keys and units, as the pack records them.
     pub fn charges(&self) -> Vec<event::pack::Charge<'_>> {
         self.0
@@ -116,6 +122,11 @@ impl Quotas {
             let entry = self.entry(need, limit, &policy.snapshot().lineage);
             match self.take_one(&entry, need, limit, ledgers).await {
                 Ok(()) => taken.0.push((entry, need.units)),
+                // A limit that does not enforce keeps no event out, used up or unavailable.
+                Err(TakeError::Limited(limited)) if need.effect != Effect::Refused => {
+                    taken.1.push((*limited, need.effect));
+                }
+                Err(_) if need.effect != Effect::Refused => {}
                 Err(error) => {
                     taken.credit();
                     return Err(error);
@@ -145,6 +156,9 @@ impl Quotas {
         let Some(ledger_id) = ledgers.get(&bucket) else {
             return Err(TakeError::Unavailable(format!("the policy does not name ledger {bucket}")));
         };
+        if let Some(without) = self.without_ledger(entry, need, limit).await {
+            return without;
+        }
         let terms = Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id };
         let mut last = None;
         for _ in 0..ROUNDS {
@@ -172,6 +186,23 @@ impl Quotas {
         // Units are held elsewhere, or others took ours before we could: not final.
         let limited = last.unwrap_or_else(|| self.limited(need, limit, limit.max, NOT_FINAL_RETRY_MS));
         Err(TakeError::Limited(Box::new(limited)))
+    }
+
+    /// What the limit says while its ledger does not answer; `None` while it does.
+    async fn without_ledger(
+        &self,
+        entry: &Entry,
+        need: &Need,
+        limit: &Limit,
+    ) -> Option<Result<(), TakeError>> {
+        if self.ledger.answers(entry).await {
+            return None;
+        }
+        let spends = need.effect != Effect::Refused || limit.failure_mode != FailureMode::Closed;
+        if spends && entry.state.lock().take(need.units, limit.cap_generation) {
+            return Some(Ok(()));
+        }
+        Some(Err(TakeError::Unavailable("it does not answer".to_owned())))
     }
 
     /// One grant, unless somebody else has refilled the slice while we waited for our turn.

@@ -137,6 +137,7 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
         plan_limits,
         overrides: terms.overrides,
         usage_limits,
+        access: Vec::new(),
         namespaces: material.namespaces,
         versions: material.versions,
         previous,

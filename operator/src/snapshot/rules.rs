@@ -3,7 +3,8 @@
 use crds::LimitRule;
 use crds::limit as declared;
 use policy::compile::{RuleInput, check_rule};
-use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+pub use policy::effective::{PLAN, covering};
+use policy::limit::{FailureMode, Match, Measure, Mode, Origin, Per};
 use policy::window::Window;
 
 use crate::conditions::Why;
@@ -46,6 +47,7 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
             declared::Mode::Warn => Mode::Warn,
             declared::Mode::Enforce => Mode::Enforce,
         },
+        rollout_percent: declared.rollout_percent.unwrap_or(100),
         failure_mode: match declared.failure_mode {
             declared::FailureMode::Closed => FailureMode::Closed,
             declared::FailureMode::LastLease => FailureMode::LastLease,
@@ -64,14 +66,8 @@ fn supported(place: &Place, declared: &LimitRule) -> Result<(), Why> {
     if declared.quota.as_ref().is_some_and(|quota| quota.period == declared::QuotaPeriod::Total) {
         return not("quota.period", "Total");
     }
-    if declared.rollout_percent.is_some_and(|percent| percent != 100) {
-        return not("rolloutPercent", "a partial rollout");
-    }
     if declared.count_from.is_some() {
         return not("countFrom", "choosing where counting starts");
-    }
-    if declared.mode == declared::Mode::Warn {
-        return not("mode", "Warn");
     }
     Ok(())
 }
@@ -128,22 +124,6 @@ fn matches(declared: &LimitRule) -> Match {
     }
 }
 
-/// The limit of the plan that makes `limit` without effect: it counts at least what `limit` counts, for at least as
-/// many, and admits no more.
-pub fn covering<'a>(limit: &Limit, all: &'a [Limit]) -> Option<&'a Limit> {
-    all.iter().find(|plan| {
-        plan.origin.kind == PLAN
-            && plan.mode == Mode::Enforce
-            && plan.window == limit.window
-            && plan.measure == limit.measure
-            && (plan.per == limit.per || plan.per == Per::Tenant)
-            && (plan.matches == Match::default() || plan.matches == limit.matches)
-            && plan.max.saturating_add(plan.burst) <= limit.max
-    })
-}
-
-/// Kind of the origin of a plan's limits.
-pub const PLAN: &str = "Plan";
 /// Kind of the origin of a namespace's limits.
 pub const USAGE_LIMIT: &str = "UsageLimit";
 
@@ -179,15 +159,16 @@ mod tests {
     fn what_is_not_enforced_is_not_accepted() {
         for (yaml, field) in [
             ("{per: Tenant, quota: {max: 1, period: Total}}", "spec.quota.period"),
-            ("{per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 50}", "spec.rolloutPercent"),
             ("{per: Tenant, quota: {max: 1, period: Day}, countFrom: Period}", "spec.countFrom"),
-            ("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn}", "spec.mode"),
         ] {
             let why = read(yaml).unwrap_err();
             assert_eq!(why.reason, "NotSupported", "{yaml}");
             assert!(why.message.starts_with(field), "{}", why.message);
         }
-        assert!(read("{per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 100}").is_ok());
+        let trial =
+            read("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn, rolloutPercent: 10}").unwrap();
+        assert_eq!((trial.mode, trial.rollout_percent), (Mode::Warn, 10));
+        assert_eq!(read("{per: Tenant, quota: {max: 1, period: Day}}").unwrap().rollout_percent, 100);
     }
 
     #[test]
