@@ -17,6 +17,7 @@ pub mod heartbeat;
 pub mod ledger;
 pub mod limit;
 pub mod matching;
+pub mod simulate;
 pub mod slice;
 pub mod snapshot;
 pub mod tenant;
