@@ -12,6 +12,7 @@ mod event_path;
 mod exact_limits;
 mod identity;
 mod isolation;
+mod policy_language;
 mod quickstart;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn side_by_side() -> Vec<Test> {
         bad_input::TESTS,
         exact_limits::TESTS,
         isolation::TESTS,
+        policy_language::TESTS,
         identity::TESTS,
         deletion::TESTS,
         contracts::TESTS,
