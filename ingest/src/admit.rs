@@ -1,6 +1,6 @@
 //! From a request's bytes to acknowledged events: parse, decide, take units, hand to the lane, settle.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use event::pack::PackedEvent;
@@ -161,14 +161,8 @@ pub async fn admit(
         Problem::unavailable("the tenant's pseudonym key is not available yet")
     })?;
     let received_ms = app.clock.now_ms();
-    let mut decision = Decision {
-        app,
-        policies,
-        caller,
-        received_ms,
-        periods: caller.policy.periods(received_ms),
-        none: BTreeMap::new(),
-    };
+    let mut decision =
+        Decision { app, policies, caller, received_ms, periods: caller.policy.periods(received_ms) };
     let mut seen = HashSet::with_capacity(events.len());
     let mut admitted = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -302,7 +296,6 @@ struct Decision<'a> {
     caller: &'a Caller,
     received_ms: i64,
     periods: Periods,
-    none: BTreeMap<String, String>,
 }
 
 impl Decision<'_> {
@@ -319,8 +312,7 @@ impl Decision<'_> {
                 Cause::Invalid(invalid) => Refused::Invalid(invalid),
                 Cause::Access(denial) => Refused::Denied(denial),
             })?;
-            let ledgers = self.policies.index.as_ref().map_or(&self.none, |index| &index.ledgers);
-            match self.app.quotas.take(policy, ledgers, &permit.needs).await {
+            match self.app.quotas.take(policy, &self.policies.ledgers, &permit.needs).await {
                 Ok(taken) if self.app.pod.is_fenced() => {
                     taken.credit();
                     return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));

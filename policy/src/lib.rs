@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod apikey;
+pub mod attempt;
 pub mod compile;
 mod cost;
 pub mod decide;
@@ -15,8 +16,11 @@ pub mod directory;
 pub mod effective;
 pub mod heartbeat;
 pub mod ledger;
+pub mod ledger_ids;
 pub mod limit;
 pub mod matching;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod simulate;
 pub mod slice;
 pub mod snapshot;

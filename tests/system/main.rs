@@ -13,6 +13,7 @@ mod event_path;
 mod exact_limits;
 mod identity;
 mod isolation;
+mod policy_language;
 mod quickstart;
 mod violations;
 
@@ -32,6 +33,7 @@ fn side_by_side() -> Vec<Test> {
         bad_input::TESTS,
         exact_limits::TESTS,
         isolation::TESTS,
+        policy_language::TESTS,
         identity::TESTS,
         deletion::TESTS,
         contracts::TESTS,

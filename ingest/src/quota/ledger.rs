@@ -1,15 +1,17 @@
 //! Runs operations against records in the ledger buckets by compare-and-set.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use event::names::ledger_bucket;
 use jetstream::{Bucket, CasError, Client, KvError};
 use parking_lot::Mutex;
-use policy::ledger::{Applied, Denied, Op, OpKind, Record, Terms};
+use policy::attempt::{Attempt, Outcome, Step, Wrote};
+use policy::ledger::{Denied, Record, Terms};
 use policy::window::Window;
 
-use super::entry::{Entry, OpState};
+use super::entry::Entry;
 
 /// How long an operation is tried before it is left unanswered.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,22 +29,29 @@ pub struct Ledger {
 
 /// Buckets whose last operation had no answer and which have answered none since, with the time to ask them again.
 #[derive(Debug, Default)]
-struct Silent(Mutex<HashMap<(Window, u8), Instant>>);
+struct Silent {
+    any: AtomicBool,
+    next: Mutex<HashMap<(Window, u8), Instant>>,
+}
 
 impl Silent {
     fn note(&self, at: (Window, u8), answered: bool, now: Instant) {
-        let mut silent = self.0.lock();
+        if answered && !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut next = self.next.lock();
         if answered {
-            silent.remove(&at);
-        } else if silent.insert(at, now + PROBE_EVERY).is_none() {
+            next.remove(&at);
+        } else if next.insert(at, now + PROBE_EVERY).is_none() {
             tracing::warn!(window = at.0.label(), shard = at.1, "a quota ledger does not answer");
         }
+        self.any.store(!next.is_empty(), Ordering::Release);
     }
 
     /// `None` when the bucket answers; otherwise whether the caller is to ask it now.
     fn due(&self, at: (Window, u8), now: Instant) -> Option<bool> {
-        let mut silent = self.0.lock();
-        let next = silent.get_mut(&at)?;
+        let mut next = self.next.lock();
+        let next = next.get_mut(&at)?;
         let due = *next <= now;
         if due {
             *next = now + PROBE_PATIENCE + PROBE_EVERY;
@@ -80,6 +89,9 @@ impl Ledger {
 
     /// Whether the bucket of a key answers, as far as is known; one that did not is asked again now and then.
     pub async fn answers(&self, entry: &Entry) -> bool {
+        if !self.silent.any.load(Ordering::Acquire) {
+            return true;
+        }
         match self.silent.due(entry.bucket, Instant::now()) {
             None => true,
             Some(false) => false,
@@ -95,84 +107,85 @@ impl Ledger {
         }
     }
 
-    /// Makes `op` true exactly once and returns the record that holds it.
+    /// Makes an operation true exactly once; returns the record that holds it and its revision, or `None` when no record is
+    /// needed.
     ///
     /// # Errors
     /// See [`RunError`].
     pub async fn run(
         &self,
         entry: &Entry,
-        state: &mut OpState,
         terms: &Terms<'_>,
-        op: &Op,
-    ) -> Result<Record, RunError> {
-        let result = self.attempt(entry, state, terms, op).await;
+        attempt: Attempt,
+    ) -> Result<(Option<Record>, u64), RunError> {
+        let result = self.step_on(entry, terms, attempt).await;
         let answered = !matches!(result, Err(RunError::NotApplied(_) | RunError::Unanswered(_)));
         self.silent.note(entry.bucket, answered, Instant::now());
         result
     }
 
-    async fn attempt(
+    async fn step_on(
         &self,
         entry: &Entry,
-        state: &mut OpState,
         terms: &Terms<'_>,
-        op: &Op,
-    ) -> Result<Record, RunError> {
-        let not_applied = |error: KvError| RunError::NotApplied(error.to_string());
-        let bucket = self.bucket(entry.bucket).await.map_err(not_applied)?;
-        let (begun, mut sent) = (Instant::now(), state.unanswered.is_some());
-        let mut op = *op;
-        let gave_up = |sent: bool, why: String| {
-            if sent { RunError::Unanswered(why) } else { RunError::NotApplied(why) }
+        mut attempt: Attempt,
+    ) -> Result<(Option<Record>, u64), RunError> {
+        let bucket = match self.bucket(entry.bucket).await {
+            Ok(bucket) => bucket,
+            Err(error) => return Err(gave_up(&attempt, error.to_string())),
         };
+        let begun = Instant::now();
         loop {
             if begun.elapsed() > PATIENCE {
-                return Err(gave_up(sent, "the ledger did not answer in time".to_owned()));
+                return Err(gave_up(&attempt, "the ledger did not answer in time".to_owned()));
             }
-            let cached = state.known.is_some();
-            let known = match state.known.take() {
-                Some(known) => Some(known),
-                None => read(&bucket, &entry.record_key).await.map_err(|error| gave_up(sent, error))?,
-            };
-            let (record, revision) = known.map_or((None, 0), |(record, revision)| (Some(record), revision));
-            let next = match Record::apply(record.as_ref(), terms, &op) {
-                Ok(Applied::Changed(next)) => next,
-                Ok(Applied::Already | Applied::Dropped) => {
-                    let record = record.unwrap_or_else(|| Record::new(terms));
-                    state.known = Some((record.clone(), revision));
-                    return Ok(record);
+            match attempt.step(terms) {
+                Step::Read => match read(&bucket, &entry.record_key).await {
+                    Ok(read) => attempt.read(terms, read),
+                    Err(why) => return Err(gave_up(&attempt, why)),
+                },
+                Step::Write(record, revision) => {
+                    let wrote = match write(&bucket, &entry.record_key, &record, revision).await {
+                        Ok(wrote) => wrote,
+                        Err(why) => return Err(gave_up(&attempt, why)),
+                    };
+                    if let Some(outcome) = attempt.wrote(record, wrote) {
+                        return result(outcome);
+                    }
                 }
-                // What we remember may be old: a definite no comes from a fresh read only.
-                Err(_) if cached => continue,
-                // An earlier send may still arrive. Its number is used up by an operation that only reports, so that
-                // either that one or this one is in the record, and what is held is known.
-                Err(Denied::Exhausted { .. } | Denied::OldPolicy) if sent => {
-                    op.kind = OpKind::Return { units: 0 };
-                    state.known = record.map(|record| (record, revision));
-                    continue;
-                }
-                Err(denied) => return Err(RunError::Denied(denied, record)),
-            };
-            let value = serde_json::to_vec(&next).map_err(|error| gave_up(sent, error.to_string()))?;
-            match bucket.update(&entry.record_key, value.into(), revision).await {
-                Ok(revision) => {
-                    state.known = Some((next.clone(), revision));
-                    return Ok(next);
-                }
-                Err(CasError::Conflict) => {}
-                Err(CasError::Refused(why)) => return Err(gave_up(sent, why)),
-                // A read that does not show the operation proves nothing; the next compare-and-set decides.
-                Err(CasError::Unknown(_)) => sent = true,
+                Step::Done(outcome) => return result(outcome),
             }
         }
     }
+}
+
+fn result(outcome: Outcome) -> Result<(Option<Record>, u64), RunError> {
+    match outcome {
+        Outcome::Applied(record, revision) => Ok((record, revision)),
+        Outcome::Denied(denied, record) => Err(RunError::Denied(denied, record)),
+    }
+}
+
+fn gave_up(attempt: &Attempt, why: String) -> RunError {
+    if attempt.is_unanswered() { RunError::Unanswered(why) } else { RunError::NotApplied(why) }
 }
 
 async fn read(bucket: &Bucket, key: &str) -> Result<Option<(Record, u64)>, String> {
     let Some(entry) = bucket.get(key).await.map_err(|error| error.to_string())? else { return Ok(None) };
     let record = serde_json::from_slice(&entry.value).map_err(|error| format!("record {key}: {error}"))?;
     Ok(Some((record, entry.revision)))
+}
+
+/// # Errors
+/// The store refused it: it was not written.
+async fn write(bucket: &Bucket, key: &str, record: &Record, revision: u64) -> Result<Wrote, String> {
+    let value = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+    match bucket.update(key, value.into(), revision).await {
+        Ok(revision) => Ok(Wrote::Stored(revision)),
+        Err(CasError::Conflict) => Ok(Wrote::Conflict),
+        Err(CasError::Unknown(_)) => Ok(Wrote::Unknown),
+        Err(CasError::Refused(why)) => Err(why),
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +203,6 @@ mod tests {
         assert_eq!(silent.due(at, later), Some(true));
         assert_eq!(silent.due(at, later), Some(false), "one caller asks, the others do not wait");
         silent.note(at, true, later);
-        assert_eq!(silent.due(at, later), None);
+        assert_eq!((silent.due(at, later), silent.any.load(Ordering::Acquire)), (None, false));
     }
 }

@@ -96,6 +96,8 @@ fn material<'a>(
         entitlement,
         limits: vec![],
         unreadable_limits: vec![],
+        access: vec![],
+        unreadable_access: vec![],
         keys: vec![],
         namespaces: vec!["acme".into()],
         versions: BTreeMap::new(),

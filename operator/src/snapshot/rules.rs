@@ -41,12 +41,8 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
         window,
         burst,
         measure: measure(place, declared)?,
-        matches: matches(declared),
-        mode: match declared.mode {
-            declared::Mode::Observe => Mode::Observe,
-            declared::Mode::Warn => Mode::Warn,
-            declared::Mode::Enforce => Mode::Enforce,
-        },
+        matches: matches(declared.matches.as_ref()),
+        mode: mode(declared.mode),
         rollout_percent: declared.rollout_percent.unwrap_or(100),
         failure_mode: match declared.failure_mode {
             declared::FailureMode::Closed => FailureMode::Closed,
@@ -56,7 +52,7 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
         warn_at: declared.warn_at.clone(),
         origin: place.origin.clone(),
     };
-    check_rule(&input).map_err(|(field, message)| invalid(place, &field, &message))?;
+    check_rule(&input).map_err(|(field, message)| invalid(&place.path, &field, &message))?;
     Ok(input)
 }
 
@@ -77,9 +73,35 @@ pub fn not_supported(field: &str, what: &str) -> Why {
     Why::new("NotSupported", format!("{field}: {what} is not supported by this version"))
 }
 
-fn invalid(place: &Place, field: &str, message: &str) -> Why {
-    let reason = if field == "match.expression" { "InvalidExpression" } else { "Invalid" };
-    Why::new(reason, format!("{}{field}: {message}", place.path))
+/// The refusal of a field that is wrong, with its path.
+pub fn invalid(path: &str, field: &str, message: &str) -> Why {
+    let reason = if field.ends_with("match.expression") { "InvalidExpression" } else { "Invalid" };
+    Why::new(reason, format!("{path}{field}: {message}"))
+}
+
+/// Whether an expression at `field` costs no more than the plan's ceiling.
+///
+/// # Errors
+/// Both numbers and the field.
+pub fn affordable(field: &str, cost: u64, ceiling: Option<u32>) -> Result<(), Why> {
+    match ceiling {
+        Some(ceiling) if cost > u64::from(ceiling) => {
+            let message = format!(
+                "{field}: may take {cost} steps, more than the {ceiling} of the plan's spec.ceilings.expressionCost"
+            );
+            Err(Why::new("CeilingExceeded", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A mode as the snapshot has it.
+pub fn mode(declared: declared::Mode) -> Mode {
+    match declared {
+        declared::Mode::Observe => Mode::Observe,
+        declared::Mode::Warn => Mode::Warn,
+        declared::Mode::Enforce => Mode::Enforce,
+    }
 }
 
 fn amount(place: &Place, declared: &LimitRule) -> Result<(u64, Window, u64), Why> {
@@ -100,7 +122,7 @@ fn amount(place: &Place, declared: &LimitRule) -> Result<(u64, Window, u64), Why
             };
             Ok((rate.max.value(), window, rate.burst.as_ref().map_or(0, crds::IntOrQuantity::value)))
         }
-        _ => Err(invalid(place, "quota", "exactly one of quota and rate is required")),
+        _ => Err(invalid(&place.path, "quota", "exactly one of quota and rate is required")),
     }
 }
 
@@ -110,13 +132,14 @@ fn measure(place: &Place, declared: &LimitRule) -> Result<Measure, Why> {
         (declared::MeasureKind::Count, _) => Ok(Measure::Count),
         (declared::MeasureKind::Sum, Some(field)) => Ok(Measure::Sum { field: field.clone() }),
         (declared::MeasureKind::Sum, None) => {
-            Err(invalid(place, "measure.field", "is required with type Sum"))
+            Err(invalid(&place.path, "measure.field", "is required with type Sum"))
         }
     }
 }
 
-fn matches(declared: &LimitRule) -> Match {
-    let Some(matches) = &declared.matches else { return Match::default() };
+/// A match as the snapshot has it.
+pub fn matches(declared: Option<&declared::Match>) -> Match {
+    let Some(matches) = declared else { return Match::default() };
     Match {
         features: matches.features.clone(),
         users: matches.users.clone(),
@@ -126,6 +149,8 @@ fn matches(declared: &LimitRule) -> Match {
 
 /// Kind of the origin of a namespace's limits.
 pub const USAGE_LIMIT: &str = "UsageLimit";
+/// Kind of the origin of a namespace's access policies.
+pub const ACCESS_POLICY: &str = "AccessPolicy";
 
 #[cfg(test)]
 mod tests {
