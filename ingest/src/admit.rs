@@ -8,7 +8,8 @@ use event::pseudonym::PseudonymKey;
 use event::violation::{Effect, RuleKind};
 use event::wire::{self, BodyError, Invalid, UsageEvent};
 use event::{EventHash, UserKey};
-use policy::decide::{Facts, decide};
+use policy::access::AccessDenial;
+use policy::decide::{Cause, Facts, decide};
 use policy::tenant::Periods;
 use serde::Serialize;
 
@@ -35,7 +36,34 @@ pub struct Admission {
     pub rejected: Vec<Rejected>,
     /// The first limit that refused one.
     pub limited: Option<Box<Limited>>,
+    /// The first access policy that refused one.
+    pub denied: Option<AccessDenial>,
+    /// What accepted events were beyond, of limits and policies that only warn.
+    pub warnings: Vec<Warning>,
 }
+
+/// A limit or an access policy that an accepted event was beyond.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Warning {
+    /// The event's place in the request.
+    pub index: usize,
+    /// Machine-readable reason: what the event would have been refused with.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+    /// The limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// The access policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// Code of an event that is beyond a limit.
+const LIMIT_EXCEEDED: &str = "plan_limit_exceeded";
+/// Code of an event that an access policy does not admit.
+const ACCESS_DENIED: &str = "access_denied";
 
 /// One refused event.
 #[derive(Debug, Clone, Serialize)]
@@ -53,6 +81,9 @@ pub struct Rejected {
     /// The limit that refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// The access policy that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// When to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
@@ -65,25 +96,44 @@ impl Admission {
         metrics.count_events(tenant, "accepted", self.accepted as u64);
         metrics.count_events(tenant, "duplicate", self.duplicates as u64);
         metrics.count_events(tenant, "limited", limited as u64);
-        metrics.count_events(tenant, "rejected", (self.rejected.len() - limited) as u64);
+        let denied = self.rejected.iter().filter(|rejected| rejected.policy.is_some()).count();
+        metrics.count_events(tenant, "denied", denied as u64);
+        metrics.count_events(tenant, "rejected", (self.rejected.len() - limited - denied) as u64);
+    }
+
+    fn refuse(&mut self, index: usize, code: &'static str, detail: String) -> &mut Rejected {
+        let (field, limit, policy, retry_after_ms) = (String::new(), None, None, None);
+        let at = self.rejected.len();
+        self.rejected.push(Rejected { index, code, field, detail, limit, policy, retry_after_ms });
+        &mut self.rejected[at]
     }
 
     fn invalid(&mut self, index: usize, invalid: Invalid) {
-        let (limit, retry_after_ms) = (None, None);
-        let Invalid { code, field, detail } = invalid;
-        self.rejected.push(Rejected { index, code, field, detail, limit, retry_after_ms });
+        self.refuse(index, invalid.code, invalid.detail).field = invalid.field;
     }
 
     fn limit(&mut self, index: usize, limited: Box<Limited>) {
-        self.rejected.push(Rejected {
-            index,
-            code: "plan_limit_exceeded",
-            field: String::new(),
-            detail: format!("Plan Limit Exceeded: {} of {} used", limited.used, limited.max),
-            limit: Some(limited.limit.clone()),
-            retry_after_ms: Some(limited.retry_after_ms),
-        });
+        let rejected = self.refuse(index, LIMIT_EXCEEDED, used_up(&limited));
+        rejected.limit = Some(limited.limit.clone());
+        rejected.retry_after_ms = Some(limited.retry_after_ms);
         self.limited.get_or_insert(limited);
+    }
+
+    fn deny(&mut self, index: usize, denial: AccessDenial) {
+        self.refuse(index, ACCESS_DENIED, not_admitted(&denial)).policy = Some(denial.policy.clone());
+        self.denied.get_or_insert(denial);
+    }
+}
+
+fn used_up(limited: &Limited) -> String {
+    format!("Plan Limit Exceeded: {} of {} used", limited.used, limited.max)
+}
+
+/// Says which access policy does not admit an event.
+pub fn not_admitted(denial: &AccessDenial) -> String {
+    match &denial.rule {
+        Some(rule) => format!("access policy {} denies it by rule {rule}", denial.policy),
+        None => format!("no rule of access policy {} or of another one allows it", denial.policy),
     }
 }
 
@@ -128,24 +178,26 @@ pub async fn admit(
             admission.duplicates += 1;
             continue;
         }
+        let attempt = Attempt { app, caller, index, user, id: &event.id };
         match decision.take(&event, user).await {
-            Ok(taken) => admitted.push(Admitted { event, hash, user, taken }),
+            Ok((taken, remarks)) => {
+                attempt.beyond(decision.received_ms, taken.exceeded(), &remarks, &mut admission);
+                admitted.push(Admitted { event, hash, user, taken });
+            }
             Err(Refused::Invalid(invalid)) => {
                 // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
                 seen.remove(&hash);
                 admission.invalid(index, invalid);
             }
+            Err(Refused::Denied(denial)) => {
+                let rule = (RuleKind::Access, denial.identity.as_str());
+                attempt.record(decision.received_ms, rule, Effect::Refused);
+                seen.remove(&hash);
+                admission.deny(index, denial);
+            }
             Err(Refused::Limited(limited)) => {
-                app.violations.record(Denial {
-                    tenant: snapshot.tenant.clone(),
-                    number: snapshot.number,
-                    rule: limited.identity.clone(),
-                    kind: RuleKind::Limit,
-                    effect: Effect::Refused,
-                    user_key: user,
-                    received_ms: decision.received_ms,
-                    id: event.id.to_string(),
-                });
+                let rule = (RuleKind::Limit, limited.identity.as_str());
+                attempt.record(decision.received_ms, rule, Effect::Refused);
                 seen.remove(&hash);
                 admission.limit(index, limited);
             }
@@ -179,8 +231,61 @@ fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (EventH
     (key.event(source, &event.id), key.user(event.user.as_deref()))
 }
 
+/// One event's attempt, for the records of violations.
+struct Attempt<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    index: usize,
+    user: UserKey,
+    id: &'a str,
+}
+
+impl Attempt<'_> {
+    fn record(&self, received_ms: i64, (kind, rule): (RuleKind, &str), effect: Effect) {
+        let snapshot = self.caller.policy.snapshot();
+        self.app.violations.record(Denial {
+            tenant: snapshot.tenant.clone(),
+            number: snapshot.number,
+            rule: rule.to_owned(),
+            kind,
+            effect,
+            user_key: self.user,
+            received_ms,
+            id: self.id.to_owned(),
+        });
+    }
+
+    /// Records what an admitted event is beyond, and warns of what warns.
+    fn beyond(
+        &self,
+        received_ms: i64,
+        limits: &[(Limited, Effect)],
+        policies: &[(AccessDenial, Effect)],
+        admission: &mut Admission,
+    ) {
+        let index = self.index;
+        for (denial, effect) in policies {
+            self.record(received_ms, (RuleKind::Access, &denial.identity), *effect);
+            if *effect == Effect::Warned {
+                let (detail, policy) = (not_admitted(denial), Some(denial.policy.clone()));
+                let warning = Warning { index, code: ACCESS_DENIED, detail, limit: None, policy };
+                admission.warnings.push(warning);
+            }
+        }
+        for (limited, effect) in limits {
+            self.record(received_ms, (RuleKind::Limit, &limited.identity), *effect);
+            if *effect == Effect::Warned {
+                let (detail, limit) = (used_up(limited), Some(limited.limit.clone()));
+                let warning = Warning { index, code: LIMIT_EXCEEDED, detail, limit, policy: None };
+                admission.warnings.push(warning);
+            }
+        }
+    }
+}
+
 enum Refused {
     Invalid(Invalid),
+    Denied(AccessDenial),
     Limited(Box<Limited>),
     Unavailable(String),
 }
@@ -194,18 +299,25 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    async fn take(&mut self, event: &UsageEvent<'_>, user: UserKey) -> Result<Taken, Refused> {
+    async fn take(
+        &mut self,
+        event: &UsageEvent<'_>,
+        user: UserKey,
+    ) -> Result<(Taken, Vec<(AccessDenial, Effect)>), Refused> {
         let policy = &self.caller.policy;
         for _ in 0..DECISIONS {
             let facts =
                 Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
-            let needs = decide(policy, event, &facts).map_err(Refused::Invalid)?;
-            match self.app.quotas.take(policy, &self.policies.ledgers, &needs).await {
+            let permit = decide(policy, event, &facts).map_err(|denial| match denial.cause {
+                Cause::Invalid(invalid) => Refused::Invalid(invalid),
+                Cause::Access(denial) => Refused::Denied(denial),
+            })?;
+            match self.app.quotas.take(policy, &self.policies.ledgers, &permit.needs).await {
                 Ok(taken) if self.app.pod.is_fenced() => {
                     taken.credit();
                     return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));
                 }
-                Ok(taken) => return Ok(taken),
+                Ok(taken) => return Ok((taken, permit.remarks)),
                 Err(TakeError::Limited(limited)) => return Err(Refused::Limited(limited)),
                 Err(TakeError::Unavailable(why)) => return Err(Refused::Unavailable(why)),
                 Err(TakeError::PeriodEnded) => {

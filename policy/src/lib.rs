@@ -6,11 +6,14 @@
 //! ```
 //! Pure: no tokio, no kube, no clock, no randomness. Time, counters and key material are arguments.
 
+pub mod access;
 pub mod apikey;
 pub mod attempt;
 pub mod compile;
+mod cost;
 pub mod decide;
 pub mod directory;
+pub mod effective;
 pub mod heartbeat;
 pub mod ledger;
 pub mod ledger_ids;
@@ -18,7 +21,8 @@ pub mod limit;
 pub mod matching;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
-pub mod seen;
+mod seen;
+pub mod simulate;
 pub mod slice;
 pub mod snapshot;
 pub mod tenant;

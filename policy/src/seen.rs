@@ -11,13 +11,17 @@ use cel::common::types::{CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use event::wire::UsageEvent;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
-/// An event under the name `event`.
+/// An event under the name `event`, and the time of its receipt under the name `time`.
 pub struct Seen<'a> {
     event: &'a UsageEvent<'a>,
+    moment: Option<(&'a TimeZone, i64)>,
     whole: OnceLock<Option<Box<dyn Val>>>,
     data: OnceLock<Option<Box<dyn Val>>>,
+    time: OnceLock<Option<Box<dyn Val>>>,
+    items: OnceLock<usize>,
 }
 
 #[derive(Serialize)]
@@ -29,10 +33,38 @@ struct EventView<'a> {
     data: serde_json::Value,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TimeView {
+    hour: i8,
+    minute: i8,
+    day_of_week: i8,
+    date: String,
+}
+
 impl<'a> Seen<'a> {
-    /// Reads nothing yet.
-    pub fn new(event: &'a UsageEvent<'a>) -> Self {
-        Self { event, whole: OnceLock::new(), data: OnceLock::new() }
+    /// Reads nothing yet. `moment` is a zone and a time in Unix milliseconds.
+    pub fn new(event: &'a UsageEvent<'a>, moment: Option<(&'a TimeZone, i64)>) -> Self {
+        let (whole, data, time, items) = (OnceLock::new(), OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { event, moment, whole, data, time, items }
+    }
+
+    /// How many list elements and members the data hold, at any depth.
+    pub fn items(&self) -> usize {
+        *self.items.get_or_init(|| {
+            items(&serde_json::from_str::<serde_json::Value>(self.event.data).unwrap_or_default())
+        })
+    }
+
+    fn time(&self) -> Option<&dyn Val> {
+        let view = || {
+            let (zone, now_ms) = self.moment?;
+            let local = jiff::Timestamp::from_millisecond(now_ms).ok()?.to_zoned(zone.clone());
+            let day_of_week = local.weekday().to_monday_one_offset();
+            let date = local.date().to_string();
+            value(TimeView { hour: local.hour(), minute: local.minute(), day_of_week, date })
+        };
+        self.time.get_or_init(view).as_deref()
     }
 
     fn whole(&self) -> Option<&dyn Val> {
@@ -78,6 +110,7 @@ impl VariableResolver for Seen<'_> {
             })
         };
         match name {
+            "time" => self.time().map(CowVal::Borrowed),
             "event" => self.whole().map(CowVal::Borrowed),
             "event.id" => text(&self.event.id),
             "event.type" => text(&self.event.feature),
@@ -92,6 +125,14 @@ impl VariableResolver for Seen<'_> {
 /// What stands between the quotes of a JSON string without escapes.
 fn plain(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
+}
+
+fn items(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(list) => list.len() + list.iter().map(items).sum::<usize>(),
+        serde_json::Value::Object(map) => map.len() + map.values().map(items).sum::<usize>(),
+        _ => 0,
+    }
 }
 
 fn value(of: impl Serialize) -> Option<Box<dyn Val>> {
@@ -142,7 +183,7 @@ mod tests {
             "event.type.startsWith('report.') && event.data.format in ['pdf', 'csv']",
         ] {
             let event = parse(EVENT, Form::Plain).unwrap();
-            let seen = Seen::new(&event);
+            let seen = Seen::new(&event, None);
             let (mut lazy, mut eager) = (Context::default(), Context::default());
             lazy.set_variable_resolver(&seen);
             let whole: serde_json::Value = serde_json::from_str(EVENT).unwrap();
