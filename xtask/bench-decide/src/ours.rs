@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 
 use event::pseudonym::PseudonymKey;
 use event::wire::{Form, UsageEvent, parse};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use policy::apikey::{self, KeyDigest, Scope};
 use policy::decide::{Facts, Need, authorize, decide};
 use policy::directory::Directory;
+use policy::ledger::{Applied, Record, Terms};
 use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
 use policy::slice::Slice;
 use policy::snapshot::{ApiKey, EventWindow, Snapshot, TenantState};
@@ -133,15 +135,15 @@ impl Pod {
 
     fn decide(&self, event: &UsageEvent<'_>, user: UserKey) -> Vec<Need> {
         let facts = Facts { key: &self.key, user, received_ms: NOW_MS, periods: &self.periods };
-        decide(&self.policy, black_box(event), &facts).unwrap_or_else(|error| fail(&error.to_string()))
+        decide(&self.policy, black_box(event), &facts).unwrap_or_else(|denial| fail(&denial.to_string())).needs
     }
 
     fn whole(&self, secret: &str, event: &UsageEvent<'_>, user: UserKey) {
         let Some((policy, key)) = self.authenticate(secret) else { fail("the key is refused") };
         let facts = Facts { key: &key, user, received_ms: NOW_MS, periods: &self.periods };
         match decide(&policy, black_box(event), &facts) {
-            Ok(needs) => self.quotas.spend(&needs),
-            Err(error) => fail(&error.to_string()),
+            Ok(permit) => self.quotas.spend(&permit.needs),
+            Err(denial) => fail(&denial.to_string()),
         }
     }
 }
@@ -150,8 +152,10 @@ impl Quotas {
     fn spend(&self, needs: &[Need]) {
         let mut taken = Vec::with_capacity(needs.len());
         for need in needs {
+            // The pod notes when a slice was last used, to return those that nobody uses.
+            black_box(Instant::now());
             let entry = self.entries.lock().entry(need.key).or_insert_with(full).clone();
-            if !entry.lock().take(need.units) {
+            if !entry.lock().take(need.units, &TERMS) {
                 fail("a slice is empty");
             }
             taken.push((entry, need.units));
@@ -162,11 +166,16 @@ impl Quotas {
     }
 }
 
+/// What the record of a slice was made under.
+const TERMS: Terms<'static> = Terms { cap: u64::MAX / 2, cap_generation: 1, ledger_id: "bench" };
+
 /// A slice that lasts for every run.
 fn full() -> Arc<Mutex<Slice>> {
     let mut slice = Slice::default();
-    if let Some(op) = slice.begin_grant(Incarnation(1), 1, u64::MAX) {
-        slice.finish(&op, u64::MAX);
+    let Some(op) = slice.begin_grant(Incarnation(1), 1, 1, TERMS.cap) else { fail("a new slice is busy") };
+    match Record::apply(None, &TERMS, &op) {
+        Ok(Applied::Changed(record)) => slice.finish(&op, Some(&record)),
+        other => fail(&format!("a grant came to {other:?}")),
     }
     Arc::new(Mutex::new(slice))
 }
@@ -208,6 +217,8 @@ fn limit(name: &str, per: Per, window: Window, matches: Match, measure: Measure)
         epoch: "e1".into(),
         cap_generation: 1,
         origin: Origin::default(),
+        overridden: None,
+        rollout_percent: 100,
     }
 }
 
@@ -231,6 +242,7 @@ fn snapshot(tenant: &str, secret: &str, limits: Vec<Limit>) -> Snapshot {
             not_after_ms: None,
         }],
         limits,
+        access: vec![],
         namespaces: vec!["acme".into()],
         inputs: Default::default(),
     }

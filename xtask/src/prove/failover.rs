@@ -1,5 +1,6 @@
 //! Leaders of ledgers and lanes that are killed and paused, one by one, and how long nobody is answered 202 after that.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -111,31 +112,43 @@ fn leader(platform: &Platform, http: &Http, stream: &str) -> Option<&'static str
     NODES.into_iter().find(|node| *node == name)
 }
 
-/// Waits until all servers answer and every stream has a leader and two current followers.
+/// Waits until all servers answer and every stream has a leader with two current followers.
 fn await_whole(platform: &Platform, job: &Job<'_>, http: &Http) -> Result<()> {
+    let mut broken = String::new();
     let whole = job.cancel.until(WHOLE_WITHIN, Duration::from_millis(200), || {
-        let all = NODES.iter().all(|node| jsz(platform, http, node).is_some_and(|jsz| is_whole(&jsz)));
-        Ok(all.then_some(()))
+        let views: Vec<Option<Value>> = NODES.iter().map(|node| jsz(platform, http, node)).collect();
+        broken = match views.iter().position(Option::is_none) {
+            Some(silent) => format!("{} does not answer", NODES[silent]),
+            None => not_whole(&views.into_iter().flatten().collect::<Vec<_>>()).unwrap_or_default(),
+        };
+        Ok(broken.is_empty().then_some(()))
     })?;
     whole.ok_or_else(|| Error::Program {
         program: "the NATS cluster".into(),
-        detail: format!("it was not whole again within {} s", WHOLE_WITHIN.as_secs()),
+        detail: format!("it was not whole again within {} s: {broken}", WHOLE_WITHIN.as_secs()),
     })
 }
 
-fn is_whole(jsz: &Value) -> bool {
-    let accounts = jsz["account_details"].as_array().into_iter().flatten();
-    let mut streams = accounts.filter_map(|account| account["stream_detail"].as_array()).flatten().peekable();
-    let whole = |cluster: &Value| {
-        let replicas = cluster["replicas"].as_array().map_or(0, |replicas| {
-            replicas
-                .iter()
-                .filter(|replica| replica["current"] != false && replica["offline"] != true)
-                .count()
-        });
-        cluster["leader"].as_str().is_some_and(|leader| !leader.is_empty()) && replicas == 2
-    };
-    streams.peek().is_some() && streams.all(|stream| whole(&stream["cluster"]))
+/// A stream that lacks a leader or a follower; only a leader knows how far its followers are.
+fn not_whole(views: &[Value]) -> Option<String> {
+    let (mut all, mut led) = (BTreeSet::new(), BTreeSet::new());
+    for (node, view) in NODES.iter().zip(views) {
+        let accounts = view["account_details"].as_array().into_iter().flatten();
+        for detail in accounts.filter_map(|account| account["stream_detail"].as_array()).flatten() {
+            let (name, cluster) = (detail["name"].as_str().unwrap_or_default(), &detail["cluster"]);
+            all.insert(name);
+            let replicas = cluster["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let current = replicas.iter().filter(|r| r["current"] == true && r["offline"] != true).count();
+            if cluster["leader"] == **node && current == NODES.len() - 1 {
+                led.insert(name);
+            }
+        }
+    }
+    if all.is_empty() {
+        Some("there is no stream".into())
+    } else {
+        all.difference(&led).next().map(|name| (*name).to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -148,11 +161,14 @@ mod tests {
         let with = |leader: &str, current: bool| {
             let replicas =
                 json!([{"name": "nats-2", "current": true}, {"name": "nats-3", "current": current}]);
-            json!({"account_details": [{"stream_detail": [{"name": "S", "cluster": {"leader": leader, "replicas": replicas}}]}]})
+            let cluster = json!({"leader": leader, "replicas": replicas});
+            json!({"account_details": [{"stream_detail": [{"name": "S", "cluster": cluster}]}]})
         };
-        assert!(is_whole(&with("nats", true)));
-        assert!(!is_whole(&with("nats", false)));
-        assert!(!is_whole(&with("", true)));
-        assert!(!is_whole(&json!({})));
+        let follower = with("nats", false);
+        let views = |leader: Value| [leader, follower.clone(), follower.clone()];
+        assert_eq!(not_whole(&views(with("nats", true))), None);
+        assert_eq!(not_whole(&views(with("nats", false))), Some("S".into()));
+        assert_eq!(not_whole(&views(with("", true))), Some("S".into()));
+        assert!(not_whole(&[json!({})]).is_some());
     }
 }
