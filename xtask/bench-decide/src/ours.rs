@@ -118,7 +118,8 @@ impl Pod {
         }
         directory.offer(compiled(snapshot("acme", &apikey::generate(&API_KEY_BITS), limits)));
         let found = directory.find(&KeyDigest::of(&apikey::generate(&API_KEY_BITS)));
-        let (policy, key) = found.map_or_else(|| fail("the key is not known"), |(p, k)| (p.clone(), k.clone()));
+        let (policy, key) =
+            found.map_or_else(|| fail("the key is not known"), |(p, k)| (p.clone(), k.clone()));
         let periods = policy.periods(NOW_MS);
         Self { directory, policy, key, periods, quotas: Quotas::default() }
     }
@@ -135,7 +136,9 @@ impl Pod {
 
     fn decide(&self, event: &UsageEvent<'_>, user: UserKey) -> Vec<Need> {
         let facts = Facts { key: &self.key, user, received_ms: NOW_MS, periods: &self.periods };
-        decide(&self.policy, black_box(event), &facts).unwrap_or_else(|denial| fail(&denial.to_string())).needs
+        decide(&self.policy, black_box(event), &facts)
+            .unwrap_or_else(|denial| fail(&denial.to_string()))
+            .needs
     }
 
     fn whole(&self, secret: &str, event: &UsageEvent<'_>, user: UserKey) {

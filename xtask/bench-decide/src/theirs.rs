@@ -99,11 +99,7 @@ fn limits() -> Vec<Limit> {
 fn cel_limits() -> Vec<Limit> {
     vec![
         limit(DAY_S, &[r#"format == "pdf" && int(pages) > 10"#], &[]),
-        limit(
-            DAY_S,
-            &[r#"type.startsWith("report.") && region in ["eu-central-1", "eu-west-1"]"#],
-            &[],
-        ),
+        limit(DAY_S, &[r#"type.startsWith("report.") && region in ["eu-central-1", "eu-west-1"]"#], &[]),
     ]
 }
 
