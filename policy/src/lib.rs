@@ -14,6 +14,8 @@ pub mod heartbeat;
 pub mod ledger;
 pub mod limit;
 pub mod matching;
+pub mod rate;
+pub mod rate_share;
 pub mod slice;
 pub mod snapshot;
 pub mod tenant;
