@@ -93,6 +93,8 @@ struct Admitted<'a> {
     hash: EventHash,
     user: UserKey,
     taken: Taken,
+    /// The time of receipt that its units were taken for, Unix milliseconds.
+    received_ms: i64,
 }
 
 /// Admits a request's events.
@@ -135,7 +137,10 @@ pub async fn admit(
             continue;
         }
         match decision.take(&event, user).await {
-            Ok(taken) => admitted.push(Admitted { event, hash, user, taken }),
+            Ok(taken) => {
+                let received_ms = decision.received_ms;
+                admitted.push(Admitted { event, hash, user, taken, received_ms });
+            }
             Err(Refused::Invalid(invalid)) => {
                 // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
                 seen.remove(&hash);
@@ -162,7 +167,7 @@ pub async fn admit(
         }
     }
     admission.accepted = admitted.len();
-    publish(app, caller, admitted, decision.received_ms).await?;
+    publish(app, caller, admitted).await?;
     Ok(admission)
 }
 
@@ -227,60 +232,62 @@ impl Decision<'_> {
 }
 
 /// Hands the events to the tenant's lane and waits until the fate of every pack is known.
-async fn publish(
-    app: &App,
-    caller: &Caller,
-    admitted: Vec<Admitted<'_>>,
-    received_ms: i64,
-) -> Result<(), Problem> {
-    if admitted.is_empty() {
-        return Ok(());
-    }
-    let snapshot = caller.policy.snapshot();
-    let packed = admitted.iter().map(|admitted| PackedEvent {
-        tenant: snapshot.number,
-        event_hash: admitted.hash,
-        user_key: admitted.user,
-        time_ms: admitted.event.time_ms.unwrap_or(received_ms),
-        value: admitted.event.value,
-        latency_ms: admitted.event.latency_ms,
-        charges: admitted.taken.charges(),
-        source: admitted.event.source.as_deref().unwrap_or(&caller.key.id),
-        id: &admitted.event.id,
-        feature: &admitted.event.feature,
-        user: admitted.event.user.as_deref().unwrap_or_default(),
-        data: admitted.event.data,
-    });
-    let submitted = app.lanes.packer(&snapshot.lane).submit(packed, received_ms);
-    let taken = admitted.into_iter().map(|admitted| admitted.taken);
-    let submitted = match submitted {
-        Ok(submitted) => submitted,
-        Err(busy) => {
-            taken.for_each(Taken::credit);
-            return Err(Problem::unavailable(format!("lane {}: {busy}", snapshot.lane)));
+async fn publish(app: &App, caller: &Caller, admitted: Vec<Admitted<'_>>) -> Result<(), Problem> {
+    let lane = &caller.policy.snapshot().lane;
+    let packer = app.lanes.packer(lane);
+    let (mut submitted, mut failure) = (Vec::with_capacity(admitted.len()), None);
+    // A pack says when its events were received, and that decides the period: those decided anew have another one.
+    for same in admitted.chunk_by(|a, b| a.received_ms == b.received_ms) {
+        match packer.submit(same.iter().map(|admitted| packed(caller, admitted)), same[0].received_ms) {
+            Ok(more) => submitted.extend(more),
+            Err(busy) => {
+                failure = Some(format!("lane {lane}: {busy}"));
+                break;
+            }
         }
-    };
-    let mut failure = None;
-    for (taken, submitted) in taken.zip(submitted) {
-        match fate(submitted).await {
-            Outcome::Stored => taken.settle(),
+    }
+    let mut submitted = submitted.into_iter();
+    for admitted in admitted {
+        let outcome = match submitted.next() {
+            Some(submitted) => fate(submitted).await,
+            None => Outcome::Failed(String::new()),
+        };
+        let why = match outcome {
+            Outcome::Stored => {
+                admitted.taken.settle();
+                continue;
+            }
             Outcome::Failed(why) => {
-                taken.credit();
-                failure.get_or_insert(why);
+                admitted.taken.credit();
+                why
             }
             Outcome::Unknown(why) => {
-                taken.settle();
-                failure.get_or_insert(why);
+                admitted.taken.settle();
+                why
             }
-        }
+        };
+        failure.get_or_insert_with(|| {
+            format!("lane {lane} did not acknowledge: {why}; send the same ids again")
+        });
     }
-    match failure {
-        None => Ok(()),
-        Some(why) => {
-            let detail =
-                format!("lane {} did not acknowledge: {why}; send the same ids again", snapshot.lane);
-            Err(Problem::unavailable(detail))
-        }
+    failure.map_or(Ok(()), |detail| Err(Problem::unavailable(detail)))
+}
+
+fn packed<'a>(caller: &'a Caller, admitted: &'a Admitted<'_>) -> PackedEvent<'a> {
+    let event = &admitted.event;
+    PackedEvent {
+        tenant: caller.policy.snapshot().number,
+        event_hash: admitted.hash,
+        user_key: admitted.user,
+        time_ms: event.time_ms.unwrap_or(admitted.received_ms),
+        value: event.value,
+        latency_ms: event.latency_ms,
+        charges: admitted.taken.charges(),
+        source: event.source.as_deref().unwrap_or(&caller.key.id),
+        id: &event.id,
+        feature: &event.feature,
+        user: event.user.as_deref().unwrap_or_default(),
+        data: event.data,
     }
 }
 

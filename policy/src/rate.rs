@@ -298,7 +298,8 @@ impl Record {
         let holder = self.holders.entry(op.by).or_default();
         (holder.last_op, holder.seen, holder.demand) = (op.number, op.label, op.demand);
         for (label, unspent) in op.unspent.iter().filter(|(label, _)| *label < op.label) {
-            let Some(share) = self.holders.get_mut(&op.by).and_then(|holder| holder.shares.remove(label)) else {
+            let Some(share) = self.holders.get_mut(&op.by).and_then(|holder| holder.shares.remove(label))
+            else {
                 continue;
             };
             let handed = self.place(*label).and_then(|at| self.handed.get_mut(at));
@@ -315,7 +316,8 @@ impl Record {
         if need == 0 || need > all {
             return;
         }
-        let pods = self.holders.values().filter(|holder| holder.seen >= op.label - BUSY).count().max(1) as u64;
+        let pods =
+            self.holders.values().filter(|holder| holder.seen >= op.label - BUSY).count().max(1) as u64;
         // Half of an even part, so that few are stuck in a pod near the end; a little of the whole, so that the end does
         // not cost an operation a unit. Of a small rate units are handed out one by one.
         let more = op.wants.saturating_sub(had).min(all).min((all / (2 * pods)).max(self.max / (32 * pods)));
@@ -348,7 +350,8 @@ impl Record {
         let max = u128::from(self.max);
         let target = if all >= max {
             // Parts by running totals: whole units that sum to `max` exactly.
-            let before = sum(&mut demands().filter(|(other, _)| **other < pod).map(|(_, other)| other.demand));
+            let before =
+                sum(&mut demands().filter(|(other, _)| **other < pod).map(|(_, other)| other.demand));
             let upto = before + u128::from(own.demand);
             (max * upto / all - max * before / all).max(1)
         } else {

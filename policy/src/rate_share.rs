@@ -11,6 +11,8 @@ use crate::window::Window;
 const HISTORY: i64 = 3;
 /// Demand a window from which on a pod leases ahead; what is sparser asks when it comes.
 const STEADY: u64 = 4;
+/// A share is forgotten so many labels after the last that it knows of: more than clocks are ever set back.
+const FORGET_AFTER: i64 = 3;
 /// A lease of a longer window is for this long.
 const LEASE_MS: u64 = 2_000;
 
@@ -23,7 +25,6 @@ pub struct Share {
     parts: BTreeMap<i64, Part>,
     unspent: BTreeMap<i64, u64>,
     wanted: BTreeMap<i64, Wanted>,
-    last_op: u64,
     cap_generation: u64,
     known: Option<Known>,
 }
@@ -78,7 +79,6 @@ impl Share {
             parts: BTreeMap::new(),
             unspent: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            last_op: 0,
             cap_generation: 0,
             known: None,
         }
@@ -124,17 +124,17 @@ impl Share {
     }
 
     /// Begins an operation for an event of `units`; whether it gets them is for [`Share::take`] to say, after
-    /// [`Share::finish`]. An operation whose answer is lost is forgotten: the next one has a higher number, and what the
-    /// record says then is what this pod holds.
-    pub fn begin(&mut self, by: Incarnation, label: i64, units: u64, now_ms: i64) -> Op {
+    /// [`Share::finish`]. `number` is higher than that of any operation of this pod before, on this record or another: a
+    /// share may be forgotten and begun anew. An operation whose answer is lost is forgotten too: what the record says
+    /// after a later one is what this pod holds.
+    pub fn begin(&mut self, by: Incarnation, number: u64, label: i64, units: u64, now_ms: i64) -> Op {
         self.close(label);
-        self.last_op += 1;
         let part = self.parts.get(&label).copied().unwrap_or_default();
         let gone = part.taken.saturating_add(part.void);
         let needs = gone.saturating_add(units);
         Op {
             by,
-            number: self.last_op,
+            number,
             label,
             needs,
             wants: needs.saturating_add(self.soon(label, now_ms)),
@@ -167,9 +167,12 @@ impl Share {
         Some((known.record.handed(label).saturating_sub(free), all))
     }
 
-    /// Whether forgetting it loses nothing but a report.
+    /// Whether it can be forgotten, which loses nothing but a report: no clock that is set right will show a label again
+    /// of which something was taken.
     pub fn is_over(&self, label: i64) -> bool {
-        self.parts.keys().chain(self.wanted.keys()).all(|known| *known < label)
+        let before = label.saturating_sub(FORGET_AFTER);
+        let labels = self.parts.keys().chain(self.wanted.keys()).chain([&self.passed]);
+        labels.max().is_none_or(|last| *last < before)
     }
 
     /// Labels before `label` take no more: what they leave is reported with this or a later operation.
@@ -209,7 +212,7 @@ impl Share {
         }
         let elapsed_ms = now_ms.saturating_sub(label.saturating_mul(length_ms));
         let elapsed_ms = u64::try_from(elapsed_ms).unwrap_or(0).max(LEASE_MS);
-        let rate = |units: u64, over_ms: u64| units.saturating_mul(LEASE_MS) / over_ms;
+        let rate = |units: u64, over_ms: u64| units.saturating_mul(LEASE_MS) / over_ms.max(1);
         rate(of(label), elapsed_ms).max(rate(of(label - 1), length_ms.unsigned_abs()))
     }
 

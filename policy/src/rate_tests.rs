@@ -51,7 +51,11 @@ fn what_a_pod_reports_as_unspent_is_saved_as_if_it_had_never_been_handed_out() {
     assert_eq!(record.share(B, 102), 20, "window 101 was quiet");
     let late = Op { unspent: vec![(100, 10)], ..op(A, 2, 103, 11) };
     let record = changed(Some(&record), &terms, &late);
-    assert_eq!(record.share(A, 103), 0, "window 100 and 101 together would not have saved more than the burst");
+    assert_eq!(
+        record.share(A, 103),
+        0,
+        "window 100 and 101 together would not have saved more than the burst"
+    );
     let repeated = changed(Some(&record), &terms, &Op { number: 3, ..late });
     assert_eq!((repeated.saved(103), repeated.handed(100)), (record.saved(103), 0), "a report counts once");
 }
@@ -111,37 +115,65 @@ fn refusals_say_when_units_exist() {
     let record = Record::new(&terms(10, 25), 100);
     let windows = |units| record.windows_until(100, units);
     // After this quiet window 10 are saved: 20 units wait for it, 21 for one more.
-    assert_eq!([windows(1), windows(20), windows(21), windows(30), windows(31), windows(36)], [1, 1, 2, 2, 3, 1]);
+    assert_eq!(
+        [windows(1), windows(20), windows(21), windows(30), windows(31), windows(36)],
+        [1, 1, 2, 2, 3, 1]
+    );
 }
 
 #[test]
 fn a_label_that_is_over_takes_and_credits_nothing() {
     let (terms, mut share) = (terms(10, 10), Share::new(Window::Second));
-    let first = share.begin(A, 100, 5, 100_000);
+    let first = share.begin(A, 1, 100, 5, 100_000);
     let record = changed(None, &terms, &first);
     share.finish(&first, &record, 100_000);
     assert_eq!(share.take(100, 5, 0, 100_000), Take::Taken);
-    let second = share.begin(A, 101, 1, 101_000);
+    let second = share.begin(A, 2, 101, 1, 101_000);
     assert_eq!(second.unspent, [(100, 0)]);
     share.credit(100, 5);
     assert_eq!(share.take(100, 1, 0, 101_000), Take::Passed);
-    assert_eq!(share.begin(A, 101, 1, 101_000).unspent, [(100, 0)], "not spent after all, but not said twice");
+    assert_eq!(
+        share.begin(A, 2, 101, 1, 101_000).unspent,
+        [(100, 0)],
+        "not spent after all, but not said twice"
+    );
 }
 
 /// What can happen next in the model.
 #[derive(Debug, Clone)]
 enum Step {
     /// True time goes on.
-    Pass { ms: i64 },
+    Pass {
+        ms: i64,
+    },
     /// An event at a pod: it asks when it must. `lost`: the answer is, and whether the write happened.
-    Event { pod: usize, units: u64, lost: Option<bool> },
+    Event {
+        pod: usize,
+        units: u64,
+        lost: Option<bool>,
+    },
     /// A pod read its clock, and was paused before it took.
-    Paused { pod: usize, units: u64, behind: i64 },
+    Paused {
+        pod: usize,
+        units: u64,
+        behind: i64,
+    },
     /// The last event's pack was definitely not stored.
-    Failed { pod: usize },
-    Crash { pod: usize },
+    Failed {
+        pod: usize,
+    },
+    Crash {
+        pod: usize,
+    },
+    /// The pod forgets its share of the rate, and begins it anew.
+    Forget {
+        pod: usize,
+    },
     /// The clock of a pod is set.
-    Clock { pod: usize, off_ms: i64 },
+    Clock {
+        pod: usize,
+        off_ms: i64,
+    },
     /// The bucket is lost with its records, and made anew.
     Lost,
     /// The record expires, which it does only after it was not written for long.
@@ -159,6 +191,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (pod.clone(), units, 0..3i64).prop_map(|(pod, units, behind)| Step::Paused { pod, units, behind }),
         3 => pod.clone().prop_map(|pod| Step::Failed { pod }),
         1 => pod.clone().prop_map(|pod| Step::Crash { pod }),
+        1 => pod.clone().prop_map(|pod| Step::Forget { pod }),
         1 => (pod, -1_000..1_000i64).prop_map(|(pod, off_ms)| Step::Clock { pod, off_ms }),
         1 => Just(Step::Lost),
         1 => Just(Step::Expired),
@@ -180,6 +213,7 @@ struct Model {
     now_ms: i64,
     pods: Vec<Pod>,
     next_id: u128,
+    number: u64,
     admitted: BTreeMap<i64, u64>,
     /// Label of the first operation: an exact token bucket saves from there on.
     began: Option<i64>,
@@ -196,6 +230,7 @@ impl Model {
             now_ms: 1_000_000_500,
             pods: vec![],
             next_id: 0,
+            number: 0,
             admitted: BTreeMap::new(),
             began: None,
             operations: 0,
@@ -236,8 +271,9 @@ impl Model {
         self.pods[at].share.want(label, units);
         let mut take = self.pods[at].share.take(label, units, 1, now_ms);
         if take == Take::Ask {
+            self.number += 1;
             let pod = &mut self.pods[at];
-            let op = pod.share.begin(pod.id, label, units, now_ms);
+            let op = pod.share.begin(pod.id, self.number, label, units, now_ms);
             if (lost != Some(false) && !self.write(&op)) || lost.is_some() {
                 return Take::Ask;
             }
@@ -269,6 +305,12 @@ impl Model {
                 }
             }
             Step::Crash { pod } => self.pods[pod] = self.pod(),
+            Step::Forget { pod } => {
+                let label = label_of(self.window, self.now_ms + self.pods[pod].off_ms);
+                if self.pods[pod].share.is_over(label) {
+                    self.pods[pod].share = Share::new(self.window);
+                }
+            }
             Step::Clock { pod, off_ms } => self.pods[pod].off_ms = off_ms,
             Step::Lost => {
                 self.terms.from = next_safe(self.now_ms);
@@ -364,7 +406,8 @@ fn simulate(window: Window, max: u64, burst: u64, events_per_second: u64) -> Out
         }
     }
     model.holds().unwrap();
-    let admitted = (begin..begin + 20).map(|label| model.admitted.get(&label).copied().unwrap_or(0)).collect();
+    let admitted =
+        (begin..begin + 20).map(|label| model.admitted.get(&label).copied().unwrap_or(0)).collect();
     Outcome { offered, admitted, operations: model.operations, steady_operations: model.operations - before }
 }
 

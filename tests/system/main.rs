@@ -13,6 +13,7 @@ mod exact_limits;
 mod identity;
 mod isolation;
 mod quickstart;
+mod rates;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ fn side_by_side() -> Vec<Test> {
         isolation::TESTS,
         identity::TESTS,
         deletion::TESTS,
+        rates::TESTS,
         contracts::TESTS,
     ]
     .concat()

@@ -9,6 +9,7 @@
 
 mod entry;
 mod ledger;
+mod rates;
 mod recall;
 mod take;
 

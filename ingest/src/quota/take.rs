@@ -14,6 +14,7 @@ use policy::window::{Window, remaining_ms};
 
 use super::entry::{Entry, OpState};
 use super::ledger::{Ledger, RunError};
+use super::rates::{self, Rates};
 use super::recall;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -32,12 +33,13 @@ pub struct Quotas {
     pub(super) pod: Arc<Pod>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<Clock>,
+    pub(super) rates: Rates,
 }
 
 /// Units that an event has taken; every path must end in [`Taken::settle`] or [`Taken::credit`].
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Taken(Vec<(Arc<Entry>, u64)>);
+pub struct Taken(Vec<(Arc<Entry>, u64)>, Vec<rates::Part>);
 
 /// An event is over a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +92,7 @@ impl Taken {
         for (entry, units) in self.0 {
             entry.state.lock().slice.credit(units);
         }
+        self.1.into_iter().for_each(rates::Part::credit);
     }
 }
 
@@ -97,7 +100,8 @@ impl Quotas {
     /// No slices yet.
     pub fn new(client: jetstream::Client, pod: Arc<Pod>, clock: Arc<Clock>, metrics: Arc<Metrics>) -> Self {
         let ledger = Ledger::new(client.clone());
-        Self { entries: Mutex::default(), ledger, client, pod, metrics, clock }
+        let rates = Rates::new(client.clone(), pod.clone(), clock.clone(), metrics.clone());
+        Self { entries: Mutex::default(), ledger, client, pod, metrics, clock, rates }
     }
 
     /// Takes all units that an event needs.
@@ -113,6 +117,16 @@ impl Quotas {
         let mut taken = Taken::default();
         for need in needs {
             let limit = &policy.rules()[need.rule].limit;
+            if limit.window.is_rate() {
+                match self.rates.take(need, limit, &policy.snapshot().lineage, ledgers).await {
+                    Ok(part) => taken.1.push(part),
+                    Err(error) => {
+                        taken.credit();
+                        return Err(error);
+                    }
+                }
+                continue;
+            }
             let entry = self.entry(need, limit, &policy.snapshot().lineage);
             match self.take_one(&entry, need, limit, ledgers).await {
                 Ok(()) => taken.0.push((entry, need.units)),
