@@ -1,6 +1,6 @@
 //! From a request's bytes to acknowledged events: parse, decide, take units, hand to the lane, settle.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use event::pack::PackedEvent;
@@ -113,14 +113,8 @@ pub async fn admit(
         Problem::unavailable("the tenant's pseudonym key is not available yet")
     })?;
     let received_ms = app.clock.now_ms();
-    let mut decision = Decision {
-        app,
-        policies,
-        caller,
-        received_ms,
-        periods: caller.policy.periods(received_ms),
-        none: BTreeMap::new(),
-    };
+    let mut decision =
+        Decision { app, policies, caller, received_ms, periods: caller.policy.periods(received_ms) };
     let mut seen = HashSet::with_capacity(events.len());
     let mut admitted = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -202,7 +196,6 @@ struct Decision<'a> {
     caller: &'a Caller,
     received_ms: i64,
     periods: Periods,
-    none: BTreeMap<String, String>,
 }
 
 impl Decision<'_> {
@@ -212,8 +205,7 @@ impl Decision<'_> {
             let facts =
                 Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
             let needs = decide(policy, event, &facts).map_err(Refused::Invalid)?;
-            let ledgers = self.policies.index.as_ref().map_or(&self.none, |index| &index.ledgers);
-            match self.app.quotas.take(policy, ledgers, &needs).await {
+            match self.app.quotas.take(policy, &self.policies.ledgers, &needs).await {
                 Ok(taken) if self.app.pod.is_fenced() => {
                     taken.credit();
                     return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));

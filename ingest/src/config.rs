@@ -42,6 +42,10 @@ pub struct Config {
     /// Packs of one lane that may await their acknowledgement at once.
     #[arg(long, env = "MP_PACKS_IN_FLIGHT", default_value_t = 8)]
     pub packs_in_flight: usize,
+    /// Quota keys (users, mostly) whose slices are kept in memory, about half a kilobyte each; the longest unused go back to
+    /// the ledger first.
+    #[arg(long, env = "MP_QUOTA_KEYS", default_value_t = 200_000)]
+    pub quota_keys: usize,
     /// What to log, in the syntax of `tracing`'s EnvFilter.
     #[arg(long, env = "MP_LOG", default_value = "info")]
     pub log: String,

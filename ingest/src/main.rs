@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing::info!(listen = %config.listen, incarnation = %app.pod.incarnation, "serving");
     let terminated = terminated()?;
     axum::serve(listener, http::public(app.clone())).with_graceful_shutdown(terminated).await?;
-    quota::return_all(&app.quotas, &app.store).await;
+    quota::return_all(&app.quotas).await;
     tracing::info!("drained");
     Ok(())
 }
@@ -76,11 +76,17 @@ async fn start(config: &Config) -> Result<Arc<App>, Box<dyn Error>> {
     let pod = Arc::new(pods::Pod::new(Incarnation(random()), config.pod_name.clone()));
     let publisher = Publisher::new(&client);
     let sender = lane::Sender::new(publisher.clone(), pod.clone(), metrics.clone(), random);
-    let quotas = quota::Quotas::new(client.clone(), pod.clone(), clock.clone(), metrics.clone());
+    let quotas = Arc::new(quota::Quotas::new(
+        client.clone(),
+        pod.clone(),
+        clock.clone(),
+        metrics.clone(),
+        config.quota_keys,
+    ));
     let app = Arc::new(App {
         lanes: lane::Lanes::new(Arc::new(sender), config.packs_in_flight),
         pseudonyms: pseudonyms::Pseudonyms::new(vault),
-        quotas: Arc::new(quotas),
+        quotas: quotas.clone(),
         violations: violations::Violations::start(publisher, pod.incarnation, metrics.clone()),
         client: client.clone(),
         clock: clock.clone(),
@@ -88,9 +94,11 @@ async fn start(config: &Config) -> Result<Arc<App>, Box<dyn Error>> {
         pod: pod.clone(),
         metrics: metrics.clone(),
     });
-    tokio::spawn(snapshot::follow(client.clone(), config.trust_file.clone(), store.clone(), metrics.clone()));
-    tokio::spawn(pods::beat(client, pod, store.clone(), clock, metrics));
-    tokio::spawn(quota::answer_recalls(app.quotas.clone(), store));
+    tokio::spawn(quota::answer_recalls(quotas.clone()));
+    tokio::spawn(quota::sweep(quotas.clone()));
+    let follower = snapshot::Follower { store: store.clone(), quotas, metrics: metrics.clone() };
+    tokio::spawn(follower.follow(client.clone(), config.trust_file.clone()));
+    tokio::spawn(pods::beat(client, pod, store, clock, metrics));
     Ok(app)
 }
 

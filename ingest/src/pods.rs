@@ -15,6 +15,9 @@ use crate::clock::{self, Clock, MAX_OFFSET_MS};
 use crate::metrics::Metrics;
 use crate::snapshot::Store;
 
+/// Changes of policy that come within this time are told together.
+const GATHER_MS: u64 = 25;
+
 /// Who this pod is, and whether it may still speak for the policy it holds.
 #[derive(Debug)]
 pub struct Pod {
@@ -65,8 +68,12 @@ pub async fn beat(
     let mut ticks = tokio::time::interval(Duration::from_millis(INTERVAL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        measure(&bucket, &clock, &metrics).await;
+        // A change of what is enforced is told at once, so that whoever waits for it need not wait for the next beat.
+        tokio::select! {
+            _ = ticks.tick() => measure(&bucket, &clock, &metrics).await,
+            () = store.changed() => tokio::time::sleep(Duration::from_millis(GATHER_MS)).await,
+        }
+        // In this order: a cap is said to be on its way back before the revision that lowers it is in force.
         let policies = store.load_full();
         if !policies.is_complete() || clock.offset_ms().abs() > MAX_OFFSET_MS {
             continue;
@@ -77,6 +84,7 @@ pub async fn beat(
             pod: pod.name.clone(),
             applied_revision: policies.revision,
             refused: policies.refused.clone(),
+            recalling: store.recalls(),
             pack_version: event::pack::VERSION,
             beat,
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event::{Incarnation, TenantName};
 use parking_lot::RwLock;
-use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, Refused, SELF_FENCE_MS};
+use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, Recalling, Refused, SELF_FENCE_MS};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ struct Pod {
     name: String,
     applied: u64,
     refused: Vec<Refused>,
+    recalling: Vec<Recalling>,
     beat: u64,
     heard: Instant,
 }
@@ -39,6 +40,8 @@ pub enum Reach {
     All,
     /// These pods have not applied it yet.
     Lagging(Vec<String>),
+    /// Every live pod has applied it; these still hold units of a higher cap than it brings, and are giving them back.
+    Recalling(Vec<String>),
     /// A pod has processed it and did not take it over.
     Refused {
         /// The pod.
@@ -59,6 +62,8 @@ pub struct Summary {
     pub applied: u64,
     /// Refusals of live pods: tenant and revision.
     pub refused: BTreeMap<TenantName, u64>,
+    /// Tenants of which a live pod still holds units of a cap that was lowered, and by which revision.
+    pub recalling: BTreeMap<TenantName, u64>,
 }
 
 impl Fleet {
@@ -69,6 +74,7 @@ impl Fleet {
             name: heartbeat.pod,
             applied: heartbeat.applied_revision,
             refused: heartbeat.refused,
+            recalling: heartbeat.recalling,
             beat: heartbeat.beat,
             heard,
         };
@@ -118,10 +124,12 @@ impl Fleet {
         if let Some(refused) = live.iter().find_map(refusal) {
             return refused;
         }
-        let mut behind: Vec<String> =
-            live.iter().filter(|pod| pod.applied < revision).map(|pod| pod.name.clone()).collect();
-        behind.sort();
-        if behind.is_empty() { Reach::All } else { Reach::Lagging(behind) }
+        let behind = names(&live, |pod| pod.applied < revision);
+        if !behind.is_empty() {
+            return Reach::Lagging(behind);
+        }
+        let recalling = names(&live, |pod| pod.recalling.iter().any(|recalling| recalling.tenant == *tenant));
+        if recalling.is_empty() { Reach::All } else { Reach::Recalling(recalling) }
     }
 
     /// What decides about every tenant's reach now.
@@ -135,9 +143,18 @@ impl Fleet {
             for refused in &pod.refused {
                 summary.refused.insert(refused.tenant.clone(), refused.revision);
             }
+            for recalling in &pod.recalling {
+                summary.recalling.insert(recalling.tenant.clone(), recalling.revision);
+            }
         }
         summary
     }
+}
+
+fn names(pods: &[&Pod], wanted: impl Fn(&Pod) -> bool) -> Vec<String> {
+    let mut names: Vec<String> = pods.iter().filter(|pod| wanted(pod)).map(|pod| pod.name.clone()).collect();
+    names.sort();
+    names
 }
 
 impl Pod {
@@ -150,7 +167,9 @@ impl Summary {
     /// Whether the reach of a revision of this tenant may differ between `self` and `other`.
     pub fn differs_for(&self, other: &Self, tenant: &TenantName, revision: u64) -> bool {
         let reached = |summary: &Self| (summary.live > 0, summary.live > 0 && summary.applied >= revision);
-        reached(self) != reached(other) || self.refused.get(tenant) != other.refused.get(tenant)
+        reached(self) != reached(other)
+            || self.refused.get(tenant) != other.refused.get(tenant)
+            || self.recalling.contains_key(tenant) != other.recalling.contains_key(tenant)
     }
 }
 
@@ -164,6 +183,7 @@ mod tests {
             pod: format!("ingest-{id}"),
             applied_revision: applied,
             refused,
+            recalling: vec![],
             pack_version: 1,
             beat: applied,
         }
@@ -190,6 +210,20 @@ mod tests {
         assert!(matches!(fleet.reach(&acme, 7, now), Reach::Refused { .. }));
         assert_eq!(fleet.reach(&acme, 8, now), Reach::Lagging(vec!["ingest-1".into()]));
         assert_eq!(fleet.reach(&"wayne".parse().unwrap(), 7, now), Reach::All);
+    }
+
+    #[test]
+    fn a_lowered_cap_is_reached_when_its_units_are_back() {
+        let (fleet, now, acme) = (Fleet::default(), Instant::now(), "acme".parse::<TenantName>().unwrap());
+        let mut late = beat(1, 7, vec![]);
+        late.recalling = vec![Recalling { tenant: acme.clone(), revision: 7 }];
+        fleet.heard(late, Duration::ZERO, now);
+        assert_eq!(fleet.reach(&acme, 7, now), Reach::Recalling(vec!["ingest-1".into()]));
+        let before = fleet.summary(now);
+        let back = Heartbeat { beat: 8, ..beat(1, 7, vec![]) };
+        fleet.heard(back, Duration::ZERO, now);
+        assert_eq!(fleet.reach(&acme, 7, now), Reach::All);
+        assert!(fleet.summary(now).differs_for(&before, &acme, 7));
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Heartbeat {
     /// Entries that were processed but not taken over.
     #[serde(default)]
     pub refused: Vec<Refused>,
+    /// Tenants whose lowered caps are in force while units of the higher ones are still on their way back.
+    #[serde(default)]
+    pub recalling: Vec<Recalling>,
     /// Highest pack version it can write.
     pub pack_version: u8,
     /// Counts up, so that a frozen pod can be told from a quiet one.
@@ -37,4 +40,13 @@ pub struct Refused {
     pub revision: u64,
     /// Why.
     pub reason: String,
+}
+
+/// Units of a higher cap than the one in force are still on their way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recalling {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Revision of the snapshot that lowered the cap.
+    pub revision: u64,
 }

@@ -39,8 +39,10 @@ pub struct Holder {
 pub struct Op {
     /// The pod.
     pub by: Incarnation,
-    /// Counts up from 1 per pod and record; applying a number again changes nothing.
+    /// Rises from operation to operation of a pod; applying a number again changes nothing.
     pub number: u64,
+    /// Number of the pod's operation on this record before it, as far as its slice knows; 0 for the first.
+    pub after: u64,
     /// Units spent since the last operation: they move from held to used.
     pub spent: u64,
     /// What is asked.
@@ -61,6 +63,8 @@ pub enum OpKind {
     Return {
         /// How many.
         units: u64,
+        /// Whether the pod forgets the record: its entry goes when it holds nothing more.
+        last: bool,
     },
 }
 
@@ -107,6 +111,14 @@ pub enum Denied {
     /// The bucket is not the one that the policy names.
     #[error("the ledger was replaced")]
     LedgerLost,
+    /// The record knows an operation of this pod that its slice does not: an earlier slice was forgotten without a return.
+    #[error("this pod has forgotten that it holds {held}")]
+    Forgotten {
+        /// Number of that operation.
+        last_op: u64,
+        /// Units that the record says this pod holds.
+        held: u64,
+    },
     /// The pod reports more than it holds: it must not spend anything of this record any more.
     #[error("the operation does not fit what the record says is held")]
     Inconsistent,
@@ -139,6 +151,13 @@ impl Record {
         self.cap.saturating_sub(self.used.saturating_add(self.held()))
     }
 
+    /// Takes over the cap of newer policy.
+    fn raise(&mut self, terms: &Terms<'_>) {
+        if terms.cap_generation > self.cap_generation {
+            (self.cap, self.cap_generation) = (terms.cap, terms.cap_generation);
+        }
+    }
+
     /// What `op` makes of `record`.
     ///
     /// # Errors
@@ -149,37 +168,46 @@ impl Record {
             (None, OpKind::Grant { .. }) => Self::new(terms),
             (None, OpKind::Return { .. }) => return Ok(Applied::Dropped),
         };
-        if next.holders.get(&op.by).is_some_and(|holder| op.number <= holder.last_op) {
+        let known = next.holders.get(&op.by).copied();
+        if known.is_some_and(|holder| op.number <= holder.last_op) {
+            return Ok(Applied::Already);
+        }
+        if known.is_none() && matches!(op.kind, OpKind::Return { last: true, .. }) {
+            // Only its own last return takes a pod's entry away: this is that return again.
             return Ok(Applied::Already);
         }
         if next.ledger_id != terms.ledger_id {
             return Err(Denied::LedgerLost);
         }
-        let mut holder = next.holders.get(&op.by).copied().unwrap_or_default();
+        if let Some(Holder { held, last_op }) = known.filter(|holder| holder.last_op != op.after) {
+            return Err(Denied::Forgotten { last_op, held });
+        }
+        let mut holder = known.unwrap_or_default();
         holder.held = holder.held.checked_sub(op.spent).ok_or(Denied::Inconsistent)?;
         holder.last_op = op.number;
         next.used = next.used.saturating_add(op.spent);
-        next.holders.insert(op.by, holder);
         match op.kind {
-            OpKind::Return { units } => {
+            OpKind::Return { units, last } => {
                 holder.held = holder.held.checked_sub(units).ok_or(Denied::Inconsistent)?;
+                next.raise(terms);
+                if last && holder.held == 0 {
+                    next.holders.remove(&op.by);
+                    return Ok(Applied::Changed(next));
+                }
             }
             OpKind::Grant { at_least, want } => {
-                match terms.cap_generation.cmp(&next.cap_generation) {
-                    std::cmp::Ordering::Less => return Err(Denied::OldPolicy),
-                    std::cmp::Ordering::Equal => {}
-                    std::cmp::Ordering::Greater => {
-                        (next.cap, next.cap_generation) = (terms.cap, terms.cap_generation);
-                    }
+                if terms.cap_generation < next.cap_generation {
+                    return Err(Denied::OldPolicy);
                 }
-                let granted = want.max(at_least).min(next.free());
+                next.raise(terms);
+                let held_by_others = next.held() - known.map_or(0, |known| known.held);
+                let free = next
+                    .cap
+                    .saturating_sub(next.used.saturating_add(holder.held).saturating_add(held_by_others));
+                let granted = want.max(at_least).min(free);
                 if granted < at_least {
-                    return Err(Denied::Exhausted {
-                        cap: next.cap,
-                        used: next.used,
-                        held: holder.held,
-                        held_by_others: next.held() - holder.held,
-                    });
+                    let (cap, used, held) = (next.cap, next.used, holder.held);
+                    return Err(Denied::Exhausted { cap, used, held, held_by_others });
                 }
                 holder.held += granted;
             }

@@ -7,13 +7,17 @@
 //! Pure: no tokio, no kube, no clock, no randomness. Time, counters and key material are arguments.
 
 pub mod apikey;
+pub mod attempt;
 pub mod compile;
 pub mod decide;
 pub mod directory;
 pub mod heartbeat;
 pub mod ledger;
+pub mod ledger_ids;
 pub mod limit;
 pub mod matching;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod rate;
 pub mod rate_share;
 pub mod slice;

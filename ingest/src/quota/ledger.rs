@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use event::names::ledger_bucket;
 use jetstream::{Bucket, CasError, Client, KvError};
 use parking_lot::Mutex;
-use policy::ledger::{Applied, Denied, Op, OpKind, Record, Terms};
+use policy::attempt::{Attempt, Outcome, Step, Wrote};
+use policy::ledger::{Denied, Record, Terms};
 use policy::window::Window;
 
-use super::entry::{Entry, OpState};
+use super::entry::Entry;
 
 /// How long an operation is tried before it is left unanswered.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -47,69 +48,71 @@ impl Ledger {
         Ok(bucket)
     }
 
-    /// Makes `op` true exactly once and returns the record that holds it.
+    /// Makes an operation true exactly once; returns the record that holds it and its revision, or `None` when no record is
+    /// needed.
     ///
     /// # Errors
     /// See [`RunError`].
     pub async fn run(
         &self,
         entry: &Entry,
-        state: &mut OpState,
         terms: &Terms<'_>,
-        op: &Op,
-    ) -> Result<Record, RunError> {
-        let not_applied = |error: KvError| RunError::NotApplied(error.to_string());
-        let bucket = self.bucket(entry.bucket).await.map_err(not_applied)?;
-        let (begun, mut sent) = (Instant::now(), state.unanswered.is_some());
-        let mut op = *op;
-        let gave_up = |sent: bool, why: String| {
-            if sent { RunError::Unanswered(why) } else { RunError::NotApplied(why) }
+        mut attempt: Attempt,
+    ) -> Result<(Option<Record>, u64), RunError> {
+        let bucket = match self.bucket(entry.bucket).await {
+            Ok(bucket) => bucket,
+            Err(error) => return Err(gave_up(&attempt, error.to_string())),
         };
+        let begun = Instant::now();
         loop {
             if begun.elapsed() > PATIENCE {
-                return Err(gave_up(sent, "the ledger did not answer in time".to_owned()));
+                return Err(gave_up(&attempt, "the ledger did not answer in time".to_owned()));
             }
-            let cached = state.known.is_some();
-            let known = match state.known.take() {
-                Some(known) => Some(known),
-                None => read(&bucket, &entry.record_key).await.map_err(|error| gave_up(sent, error))?,
-            };
-            let (record, revision) = known.map_or((None, 0), |(record, revision)| (Some(record), revision));
-            let next = match Record::apply(record.as_ref(), terms, &op) {
-                Ok(Applied::Changed(next)) => next,
-                Ok(Applied::Already | Applied::Dropped) => {
-                    let record = record.unwrap_or_else(|| Record::new(terms));
-                    state.known = Some((record.clone(), revision));
-                    return Ok(record);
+            match attempt.step(terms) {
+                Step::Read => match read(&bucket, &entry.record_key).await {
+                    Ok(read) => attempt.read(terms, read),
+                    Err(why) => return Err(gave_up(&attempt, why)),
+                },
+                Step::Write(record, revision) => {
+                    let wrote = match write(&bucket, &entry.record_key, &record, revision).await {
+                        Ok(wrote) => wrote,
+                        Err(why) => return Err(gave_up(&attempt, why)),
+                    };
+                    if let Some(outcome) = attempt.wrote(record, wrote) {
+                        return result(outcome);
+                    }
                 }
-                // What we remember may be old: a definite no comes from a fresh read only.
-                Err(_) if cached => continue,
-                // An earlier send may still arrive. Its number is used up by an operation that only reports, so that
-                // either that one or this one is in the record, and what is held is known.
-                Err(Denied::Exhausted { .. } | Denied::OldPolicy) if sent => {
-                    op.kind = OpKind::Return { units: 0 };
-                    state.known = record.map(|record| (record, revision));
-                    continue;
-                }
-                Err(denied) => return Err(RunError::Denied(denied, record)),
-            };
-            let value = serde_json::to_vec(&next).map_err(|error| gave_up(sent, error.to_string()))?;
-            match bucket.update(&entry.record_key, value.into(), revision).await {
-                Ok(revision) => {
-                    state.known = Some((next.clone(), revision));
-                    return Ok(next);
-                }
-                Err(CasError::Conflict) => {}
-                Err(CasError::Refused(why)) => return Err(gave_up(sent, why)),
-                // A read that does not show the operation proves nothing; the next compare-and-set decides.
-                Err(CasError::Unknown(_)) => sent = true,
+                Step::Done(outcome) => return result(outcome),
             }
         }
     }
+}
+
+fn result(outcome: Outcome) -> Result<(Option<Record>, u64), RunError> {
+    match outcome {
+        Outcome::Applied(record, revision) => Ok((record, revision)),
+        Outcome::Denied(denied, record) => Err(RunError::Denied(denied, record)),
+    }
+}
+
+fn gave_up(attempt: &Attempt, why: String) -> RunError {
+    if attempt.is_unanswered() { RunError::Unanswered(why) } else { RunError::NotApplied(why) }
 }
 
 async fn read(bucket: &Bucket, key: &str) -> Result<Option<(Record, u64)>, String> {
     let Some(entry) = bucket.get(key).await.map_err(|error| error.to_string())? else { return Ok(None) };
     let record = serde_json::from_slice(&entry.value).map_err(|error| format!("record {key}: {error}"))?;
     Ok(Some((record, entry.revision)))
+}
+
+/// # Errors
+/// The store refused it: it was not written.
+async fn write(bucket: &Bucket, key: &str, record: &Record, revision: u64) -> Result<Wrote, String> {
+    let value = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+    match bucket.update(key, value.into(), revision).await {
+        Ok(revision) => Ok(Wrote::Stored(revision)),
+        Err(CasError::Conflict) => Ok(Wrote::Conflict),
+        Err(CasError::Unknown(_)) => Ok(Wrote::Unknown),
+        Err(CasError::Refused(why)) => Err(why),
+    }
 }

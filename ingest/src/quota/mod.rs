@@ -1,17 +1,24 @@
 //! Quotas in this pod: slices that are spent without asking, and the ledger that they come from.
 //!
 //! ```text
-//! take -> slice has enough? -> yes: taken
-//!                           -> no:  one grant under way per key -> compare-and-set in the ledger
-//!                                     -> too few free, others hold some: recall them once, ask again
+//! take -> slice has enough? -> yes: taken; a large slice that runs low is refilled behind the requests' backs
+//!                           -> no:  acquire: one operation a key at a time -> compare-and-set in the ledger
+//!                                     -> too few free, others hold some: recall them, ask again
 //!                                     -> still too few: limited
+//! sweep -> ended, idle, too many: returned and forgotten
 //! ```
 
+mod entries;
 mod entry;
+mod grant;
 mod ledger;
+mod lowered;
 mod rates;
 mod recall;
+mod sweep;
 mod take;
 
-pub use recall::{answer_recalls, return_all};
+pub use lowered::lowered;
+pub use recall::answer_recalls;
+pub use sweep::{return_all, sweep};
 pub use take::{Limited, Quotas, TakeError, Taken};

@@ -1,11 +1,10 @@
-//! Giving slices back: because another pod asks, because nobody uses them, or because this pod stops.
+//! Recalls: a pod that would have to refuse asks those that hold units to give back what they do not need.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::Incarnation;
-use event::names::{ledger_bucket, recall_subject};
+use event::names::recall_subject;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use policy::ledger::Terms;
@@ -13,50 +12,64 @@ use policy::tenant::QuotaKey;
 
 use super::entry::Entry;
 use super::take::Quotas;
-use crate::snapshot::Store;
 
 /// How long a holder may take to answer a recall; no answer means that it still holds.
 const RECALL_TIMEOUT: Duration = Duration::from_millis(100);
-/// A slice that nobody has used for this long goes back.
-const IDLE: Duration = Duration::from_secs(30);
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Asks every holder to return what it does not need; returns when all have answered or the time is up.
-pub(super) async fn recall(quotas: &Quotas, entry: &Entry, holders: &[Incarnation]) {
-    let asks = holders.iter().map(|holder| {
-        let payload = entry.key.to_string().into();
-        tokio::time::timeout(RECALL_TIMEOUT, quotas.client.nats().request(recall_subject(*holder), payload))
-    });
-    for answer in join_all(asks).await {
-        let result = if matches!(answer, Ok(Ok(_))) { "ok" } else { "unknown" };
-        quotas.metrics.count_ledger("recall", result);
+impl Quotas {
+    /// Asks every holder to return what it does not need; returns when all have answered or the time is up. One that was
+    /// asked for before `asked` has ended since is not repeated.
+    pub(super) async fn recall(&self, entry: &Entry, holders: &[Incarnation], asked: Instant) {
+        let mut recalled = entry.recalled.lock().await;
+        if recalled.is_some_and(|ended| ended > asked) {
+            return;
+        }
+        let asks = holders.iter().map(|holder| {
+            let payload = entry.key.to_string().into();
+            tokio::time::timeout(RECALL_TIMEOUT, self.client.nats().request(recall_subject(*holder), payload))
+        });
+        for answer in join_all(asks).await {
+            let result = if matches!(answer, Ok(Ok(_))) { "ok" } else { "unknown" };
+            self.metrics.count_ledger("recall", result);
+        }
+        *recalled = Some(Instant::now());
+    }
+
+    /// Gives back what another pod asks for.
+    async fn answer(&self, payload: &[u8]) {
+        let key = std::str::from_utf8(payload).ok().and_then(|text| text.parse::<QuotaKey>().ok());
+        if let Some(entry) = key.and_then(|key| self.entries.find(&key)) {
+            self.give_back(&entry).await;
+        }
+    }
+
+    /// Returns what is free of an entry and reports what was spent.
+    pub(super) async fn give_back(&self, entry: &Entry) {
+        // A return does not speak about the cap.
+        let terms = Terms { cap: 0, cap_generation: 0, ledger_id: &entry.ledger_id };
+        let mut op = entry.op.lock().await;
+        if self.prepare(entry, &mut op, &terms).await.is_err() {
+            return;
+        }
+        let number = self.next_operation();
+        let begun = entry.state.lock().slice.begin_return(self.pod.incarnation, number);
+        let Some(return_op) = begun else { return };
+        if let Err(error) = self.give(entry, &mut op, &terms, return_op).await {
+            tracing::debug!(?error, key = %entry.record_key, "units were not returned");
+        }
     }
 }
 
-/// Answers other pods' recalls, and returns idle slices, until the process ends.
-pub async fn answer_recalls(quotas: Arc<Quotas>, store: Arc<Store>) {
-    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+/// Answers other pods' recalls until the process ends.
+pub async fn answer_recalls(quotas: Arc<Quotas>) {
     loop {
         let subject = recall_subject(quotas.pod.incarnation);
-        let mut requests = match quotas.client.nats().subscribe(subject).await {
-            Ok(requests) => requests,
-            Err(error) => {
-                tracing::warn!(%error, "recalls cannot be received");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-        };
-        loop {
-            tokio::select! {
-                request = requests.next() => {
-                    let Some(request) = request else { break };
-                    let (quotas, store) = (quotas.clone(), store.clone());
+        match quotas.client.nats().subscribe(subject).await {
+            Ok(mut requests) => {
+                while let Some(request) = requests.next().await {
+                    let quotas = quotas.clone();
                     tokio::spawn(async move {
-                        let key = std::str::from_utf8(&request.payload).ok().and_then(|text| text.parse().ok());
-                        let held = key.and_then(|key: QuotaKey| quotas.entries.lock().get(&key).cloned());
-                        if let Some(entry) = held {
-                            give_back(&quotas, &entry, &store).await;
-                        }
+                        quotas.answer(&request.payload).await;
                         if let Some(reply) = request.reply
                             && let Err(error) = quotas.client.nats().publish(reply, "ok".into()).await
                         {
@@ -64,65 +77,9 @@ pub async fn answer_recalls(quotas: Arc<Quotas>, store: Arc<Store>) {
                         }
                     });
                 }
-                _ = sweep.tick() => sweep_idle(&quotas, &store).await,
             }
+            Err(error) => tracing::warn!(%error, "recalls cannot be received"),
         }
-    }
-}
-
-/// Returns everything: the last thing a pod does.
-pub async fn return_all(quotas: &Quotas, store: &Store) {
-    let entries: Vec<_> = quotas.entries.lock().values().cloned().collect();
-    for chunk in entries.chunks(64) {
-        join_all(chunk.iter().map(|entry| give_back(quotas, entry, store))).await;
-    }
-}
-
-async fn sweep_idle(quotas: &Quotas, store: &Store) {
-    let entries: Vec<_> = quotas.entries.lock().iter().map(|(key, entry)| (*key, entry.clone())).collect();
-    quotas.metrics.slices.set(i64::try_from(entries.len()).unwrap_or(i64::MAX));
-    for (key, entry) in entries {
-        let ended = !entry.period.contains(quotas.clock.now_ms());
-        if !ended && entry.state.lock().last_used.elapsed() < IDLE {
-            continue;
-        }
-        // What was left when the period ended dies with it.
-        if !ended {
-            give_back(quotas, &entry, store).await;
-        }
-        let mut entries = quotas.entries.lock();
-        let done = {
-            let state = entry.state.lock();
-            state.slice.is_settled() || (ended && state.slice.pending() == 0)
-        };
-        // Nobody else may be about to use it: the map and we hold the only references.
-        if done && Arc::strong_count(&entry) == 2 {
-            entries.remove(&key);
-        }
-    }
-}
-
-/// Returns what is free and reports what was spent.
-async fn give_back(quotas: &Quotas, entry: &Entry, store: &Store) {
-    let ledgers: BTreeMap<String, String> =
-        store.load().index.as_ref().map(|index| index.ledgers.clone()).unwrap_or_default();
-    let Some(ledger_id) = ledgers.get(&ledger_bucket(entry.bucket.0.label(), entry.bucket.1)) else { return };
-    // A return does not speak about the cap.
-    let terms = Terms { cap: 0, cap_generation: 0, ledger_id };
-    let mut op_state = entry.op.lock().await;
-    if quotas.finish_unanswered(entry, &mut op_state, &terms).await.is_err() {
-        return;
-    }
-    let begun = entry.state.lock().slice.begin_return(quotas.pod.incarnation);
-    let Some(op) = begun else { return };
-    match quotas.ledger.run(entry, &mut op_state, &terms, &op).await {
-        Ok(record) => {
-            quotas.metrics.count_ledger("return", "ok");
-            entry.state.lock().slice.finish(&op, record.held_by(op.by));
-        }
-        Err(error) => {
-            let unavailable = quotas.unavailable(entry, &mut op_state, op, error);
-            tracing::debug!(?unavailable, key = entry.record_key, "units were not returned");
-        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

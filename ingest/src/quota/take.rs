@@ -1,39 +1,36 @@
 //! Taking units for an event: all that it needs, or none.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use event::names::ledger_bucket;
-use parking_lot::Mutex;
 use policy::decide::Need;
-use policy::ledger::{Denied, Record, Terms};
+use policy::ledger::Terms;
+use policy::ledger_ids::LedgerIds;
 use policy::limit::{Limit, Per};
-use policy::slice::grant_size;
-use policy::tenant::{QuotaKey, TenantPolicy};
-use policy::window::{Window, remaining_ms};
+use policy::tenant::TenantPolicy;
+use policy::window::{Period, Window};
 
-use super::entry::{Entry, OpState};
-use super::ledger::{Ledger, RunError};
+use super::entries::Entries;
+use super::entry::{Entry, Take};
+use super::ledger::Ledger;
+use super::lowered::Floors;
 use super::rates::{self, Rates};
-use super::recall;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::pods::Pod;
 
-/// Rounds of grant and recall for one event before it is refused for now.
-const ROUNDS: usize = 3;
-/// `Retry-After` of a refusal that is not final: units held elsewhere may come back.
-const NOT_FINAL_RETRY_MS: u64 = 1_000;
-
-/// All quota keys that this pod holds slices of.
+/// All slices of this pod.
 pub struct Quotas {
-    pub(super) entries: Mutex<HashMap<QuotaKey, Arc<Entry>>>,
+    pub(super) entries: Entries,
     pub(super) ledger: Ledger,
     pub(super) client: jetstream::Client,
     pub(super) pod: Arc<Pod>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<Clock>,
-    pub(super) rates: Rates,
+    pub(super) floors: Floors,
+    rates: Rates,
+    operations: AtomicU64,
 }
 
 /// Units that an event has taken; every path must end in [`Taken::settle`] or [`Taken::credit`].
@@ -71,6 +68,15 @@ pub enum TakeError {
     Unavailable(String),
 }
 
+/// What is asked of one quota.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub limit: &'a Limit,
+    pub terms: Terms<'a>,
+    pub period: Period,
+    pub units: u64,
+}
+
 impl Taken {
     /// Keys and units, as the pack records them.
     pub fn charges(&self) -> Vec<event::pack::Charge<'_>> {
@@ -97,11 +103,28 @@ impl Taken {
 }
 
 impl Quotas {
-    /// No slices yet.
-    pub fn new(client: jetstream::Client, pod: Arc<Pod>, clock: Arc<Clock>, metrics: Arc<Metrics>) -> Self {
+    /// No slices yet; at most about `max_keys` are kept.
+    pub fn new(
+        client: jetstream::Client,
+        pod: Arc<Pod>,
+        clock: Arc<Clock>,
+        metrics: Arc<Metrics>,
+        max_keys: usize,
+    ) -> Self {
         let ledger = Ledger::new(client.clone());
         let rates = Rates::new(client.clone(), pod.clone(), clock.clone(), metrics.clone());
-        Self { entries: Mutex::default(), ledger, client, pod, metrics, clock, rates }
+        let entries = Entries::new(max_keys);
+        Self {
+            entries,
+            ledger,
+            client,
+            pod,
+            metrics,
+            clock,
+            floors: Floors::default(),
+            rates,
+            operations: AtomicU64::new(0),
+        }
     }
 
     /// Takes all units that an event needs.
@@ -109,12 +132,13 @@ impl Quotas {
     /// # Errors
     /// [`TakeError`]; nothing stays taken.
     pub async fn take(
-        &self,
-        policy: &TenantPolicy,
-        ledgers: &std::collections::BTreeMap<String, String>,
+        self: &Arc<Self>,
+        policy: &Arc<TenantPolicy>,
+        ledgers: &LedgerIds,
         needs: &[Need],
     ) -> Result<Taken, TakeError> {
-        let mut taken = Taken::default();
+        let mut taken = Taken(Vec::with_capacity(needs.len()), Vec::new());
+        let now = Instant::now();
         for need in needs {
             let limit = &policy.rules()[need.rule].limit;
             if limit.window.is_rate() {
@@ -127,9 +151,8 @@ impl Quotas {
                 }
                 continue;
             }
-            let entry = self.entry(need, limit, &policy.snapshot().lineage);
-            match self.take_one(&entry, need, limit, ledgers).await {
-                Ok(()) => taken.0.push((entry, need.units)),
+            match self.take_one(policy, ledgers, need, now).await {
+                Ok(entry) => taken.0.push((entry, need.units)),
                 Err(error) => {
                     taken.credit();
                     return Err(error);
@@ -139,218 +162,64 @@ impl Quotas {
         Ok(taken)
     }
 
-    fn entry(&self, need: &Need, limit: &Limit, lineage: &str) -> Arc<Entry> {
-        let mut entries = self.entries.lock();
-        let make = || {
-            let record_key = need.key.record_key(lineage, limit);
-            Arc::new(Entry::new(need.key, record_key, (limit.window, need.key.shard()), need.period))
-        };
-        entries.entry(need.key).or_insert_with(make).clone()
-    }
-
     async fn take_one(
-        &self,
-        entry: &Arc<Entry>,
+        self: &Arc<Self>,
+        policy: &Arc<TenantPolicy>,
+        ledgers: &LedgerIds,
         need: &Need,
-        limit: &Limit,
-        ledgers: &std::collections::BTreeMap<String, String>,
-    ) -> Result<(), TakeError> {
-        let bucket = ledger_bucket(entry.bucket.0.label(), entry.bucket.1);
-        let Some(ledger_id) = ledgers.get(&bucket) else {
-            return Err(TakeError::Unavailable(format!("the policy does not name ledger {bucket}")));
+        now: Instant,
+    ) -> Result<Arc<Entry>, TakeError> {
+        let limit = &policy.rules()[need.rule].limit;
+        let bucket = (limit.window, need.key.shard());
+        let Some(ledger_id) = ledgers.get(bucket.0, bucket.1) else {
+            let (window, shard) = (limit.window.label(), bucket.1);
+            return Err(TakeError::Unavailable(format!("the policy does not name ledger {window}-{shard}")));
         };
+        let entry = self.entries.get(&need.key, ledger_id, || {
+            let record_key = need.key.record_key(&policy.snapshot().lineage, limit);
+            Entry::new(need.key, record_key, bucket, ledger_id.clone(), need.period)
+        });
         let terms = Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id };
-        let mut last = None;
-        for _ in 0..ROUNDS {
+        let took = {
+            let mut state = entry.state.lock();
+            let took = state.take(need.units, &terms, now);
+            if took == Take::Short
+                && let Some(limited) = state.refusal(need.units, limit.cap_generation, now)
             {
-                let mut state = entry.state.lock();
-                if state.take(need.units, limit.cap_generation) {
-                    return Ok(());
-                }
-                if let Some(limited) = state.refusal(need.units) {
-                    return Err(TakeError::Limited(Box::new(limited)));
-                }
+                return Err(TakeError::Limited(Box::new(limited.clone())));
             }
-            let refill = self.refill(entry, need, limit, &terms).await;
-            if !need.period.contains(self.clock.now_ms()) {
-                return Err(TakeError::PeriodEnded);
-            }
-            match refill? {
-                Refill::Granted => {}
-                Refill::Exhausted { limited, holders } => {
-                    recall::recall(self, entry, &holders).await;
-                    last = Some(limited);
-                }
-            }
-        }
-        // Units are held elsewhere, or others took ours before we could: not final.
-        let limited = last.unwrap_or_else(|| self.limited(need, limit, limit.max, NOT_FINAL_RETRY_MS));
-        Err(TakeError::Limited(Box::new(limited)))
-    }
-
-    /// One grant, unless somebody else has refilled the slice while we waited for our turn.
-    async fn refill(
-        &self,
-        entry: &Entry,
-        need: &Need,
-        limit: &Limit,
-        terms: &Terms<'_>,
-    ) -> Result<Refill, TakeError> {
-        let mut op_state = entry.op.lock().await;
-        {
-            let state = entry.state.lock();
-            if state.cap_generation >= limit.cap_generation && state.slice.free() >= need.units {
-                return Ok(Refill::Granted);
-            }
-            if let Some(limited) = state.refusal(need.units) {
-                return Err(TakeError::Limited(Box::new(limited)));
-            }
-        }
-        self.finish_unanswered(entry, &mut op_state, terms).await?;
-        self.return_outdated(entry, &mut op_state, terms).await?;
-        let begun = {
-            let mut state = entry.state.lock();
-            let remaining = op_state.known.as_ref().map_or(limit.max, |(record, _)| record.free());
-            let mut rate = state.units_per_second();
-            if limit.per == Per::User && op_state.known.is_none() {
-                // A user's small cap is shared out at once: most users are busy on one pod only.
-                rate = rate.max(limit.max);
-            }
-            let want = grant_size(need.units, remaining, self.pod.live_pods(), rate);
-            state.slice.begin_grant(self.pod.incarnation, need.units, want)
+            took
         };
-        let Some(op) = begun else {
-            return Err(TakeError::Unavailable("an operation is under way".to_owned()));
-        };
-        match self.ledger.run(entry, &mut op_state, terms, &op).await {
-            Ok(record) => {
-                self.metrics.count_ledger("grant", "ok");
-                let mut state = entry.state.lock();
-                state.slice.finish(&op, record.held_by(op.by));
-                state.cap_generation = limit.cap_generation.max(record.cap_generation);
-                Ok(Refill::Granted)
+        match took {
+            Take::Taken => {}
+            Take::Low => self.refill(entry.clone(), policy.clone(), need.rule),
+            Take::Short => {
+                let ask = Ask { limit, terms, period: need.period, units: need.units };
+                self.acquire(&entry, &ask).await?;
             }
-            Err(RunError::Denied(denied, record)) => {
-                self.metrics.count_ledger("grant", "denied");
-                entry.state.lock().slice.abandon(&op);
-                self.denied(entry, need, limit, denied, record)
-            }
-            Err(error) => Err(self.unavailable(entry, &mut op_state, op, error)),
         }
+        Ok(entry)
     }
 
-    /// An operation whose answer was lost must be settled before anything else is asked.
-    pub(super) async fn finish_unanswered(
-        &self,
-        entry: &Entry,
-        op_state: &mut OpState,
-        terms: &Terms<'_>,
-    ) -> Result<(), TakeError> {
-        let Some(op) = op_state.unanswered else { return Ok(()) };
-        op_state.known = None;
-        match self.ledger.run(entry, op_state, terms, &op).await {
-            Ok(record) => {
-                op_state.unanswered = None;
-                entry.state.lock().slice.finish(&op, record.held_by(op.by));
-                Ok(())
-            }
-            Err(RunError::Denied(..)) => {
-                op_state.unanswered = None;
-                entry.state.lock().slice.abandon(&op);
-                Ok(())
-            }
-            Err(error) => Err(self.unavailable(entry, op_state, op, error)),
-        }
+    /// Asks for more behind the requests' backs.
+    fn refill(self: &Arc<Self>, entry: Arc<Entry>, policy: Arc<TenantPolicy>, rule: usize) {
+        let quotas = self.clone();
+        tokio::spawn(async move {
+            let limit = &policy.rules()[rule].limit;
+            let (ledger_id, period) = (entry.ledger_id.clone(), entry.period);
+            let terms = Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id: &ledger_id };
+            let success = quotas.top_up(&entry, &Ask { limit, terms, period, units: 1 }).await;
+            entry.state.lock().refilled(success);
+        });
     }
 
-    /// Units granted under an older cap go back before any are spent under the new one.
-    async fn return_outdated(
-        &self,
-        entry: &Entry,
-        op_state: &mut OpState,
-        terms: &Terms<'_>,
-    ) -> Result<(), TakeError> {
-        let begun = {
-            let mut state = entry.state.lock();
-            let outdated = state.cap_generation < terms.cap_generation && state.slice.free() > 0;
-            if outdated { state.slice.begin_return(self.pod.incarnation) } else { None }
-        };
-        let Some(op) = begun else { return Ok(()) };
-        match self.ledger.run(entry, op_state, terms, &op).await {
-            Ok(record) => {
-                self.metrics.count_ledger("return", "ok");
-                entry.state.lock().slice.finish(&op, record.held_by(op.by));
-                Ok(())
-            }
-            Err(RunError::Denied(denied, _)) => {
-                entry.state.lock().slice.abandon(&op);
-                Err(TakeError::Unavailable(denied.to_string()))
-            }
-            Err(error) => Err(self.unavailable(entry, op_state, op, error)),
-        }
-    }
-
-    fn denied(
-        &self,
-        entry: &Entry,
-        need: &Need,
-        limit: &Limit,
-        denied: Denied,
-        record: Option<Record>,
-    ) -> Result<Refill, TakeError> {
-        let Denied::Exhausted { cap, used, held, held_by_others } = denied else {
-            return Err(TakeError::Unavailable(denied.to_string()));
-        };
-        let now_ms = self.clock.now_ms();
-        let known = used.saturating_add(held).saturating_add(held_by_others).min(cap);
-        if held_by_others == 0 {
-            let limited = self.limited(need, limit, known, remaining_ms(&need.period, now_ms));
-            entry.state.lock().refuse(limited.clone());
-            return Err(TakeError::Limited(Box::new(limited)));
-        }
-        let limited = self.limited(need, limit, known, NOT_FINAL_RETRY_MS);
-        let holders = record.map(|record| record.holders).unwrap_or_default();
-        let elsewhere =
-            holders.into_iter().filter(|(pod, holder)| *pod != self.pod.incarnation && holder.held > 0);
-        Ok(Refill::Exhausted { limited, holders: elsewhere.map(|(pod, _)| pod).collect() })
-    }
-
-    fn limited(&self, need: &Need, limit: &Limit, used: u64, retry_after_ms: u64) -> Limited {
-        Limited {
-            limit: limit.name.clone(),
-            identity: limit.identity.clone(),
-            max: limit.max,
-            used,
-            units: need.units,
-            window: limit.window,
-            retry_after_ms,
-        }
-    }
-
-    pub(super) fn unavailable(
-        &self,
-        entry: &Entry,
-        op_state: &mut OpState,
-        op: policy::ledger::Op,
-        error: RunError,
-    ) -> TakeError {
-        self.metrics.count_ledger("any", "unknown");
-        match error {
-            RunError::Unanswered(why) => {
-                op_state.unanswered = Some(op);
-                TakeError::Unavailable(why)
-            }
-            RunError::NotApplied(why) => {
-                op_state.unanswered = None;
-                entry.state.lock().slice.abandon(&op);
-                TakeError::Unavailable(why)
-            }
-            RunError::Denied(denied, _) => TakeError::Unavailable(denied.to_string()),
-        }
+    /// Number of this pod's next operation.
+    pub(super) fn next_operation(&self) -> u64 {
+        self.operations.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
-enum Refill {
-    Granted,
-    Exhausted { limited: Limited, holders: Vec<event::Incarnation> },
+/// Units that are shared out at once: a user's cap is small, and most users are busy on one pod only.
+pub(super) fn first_rate(limit: &Limit, rate: u64) -> u64 {
+    if limit.per == Per::User { rate.max(limit.max) } else { rate }
 }

@@ -4,4 +4,4 @@ mod store;
 mod watch;
 
 pub use store::{Policies, Store};
-pub use watch::follow;
+pub use watch::Follower;

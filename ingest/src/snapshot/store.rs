@@ -1,13 +1,17 @@
 //! What is in force, behind an atomic pointer: requests read it without a lock, the watch replaces it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use event::TenantName;
+use parking_lot::Mutex;
 use policy::directory::{Directory, Offer};
-use policy::heartbeat::Refused;
+use policy::heartbeat::{Recalling, Refused};
+use policy::ledger_ids::LedgerIds;
 use policy::snapshot::{Index, Snapshot, SnapshotError, Trust};
 use policy::tenant::TenantPolicy;
+use tokio::sync::Notify;
 
 /// Everything a request needs of policy; immutable once published.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +20,8 @@ pub struct Policies {
     pub directory: Directory,
     /// The signed index; without it the bucket may be incomplete.
     pub index: Option<Index>,
+    /// Ids of the ledger buckets, as the index names them.
+    pub ledgers: Arc<LedgerIds>,
     /// The watch has delivered the whole bucket once.
     pub synced: bool,
     /// Highest revision up to which every entry was processed.
@@ -79,28 +85,64 @@ impl Policies {
     /// # Errors
     /// When it is not signed by a trusted key.
     pub fn put_index(&mut self, sealed: &[u8], trust: &Trust) -> Result<(), SnapshotError> {
-        self.index = Some(trust.open(sealed)?);
+        let index: Index = trust.open(sealed)?;
+        self.ledgers = Arc::new(LedgerIds::new(&index));
+        self.index = Some(index);
         Ok(())
     }
 }
 
 /// The published policies.
 #[derive(Debug, Default)]
-pub struct Store(ArcSwap<Policies>);
+pub struct Store {
+    policies: ArcSwap<Policies>,
+    /// Revisions in force of which units of a higher cap are still on their way back.
+    recalling: Mutex<BTreeMap<TenantName, u64>>,
+    changed: Notify,
+}
 
 impl Store {
     /// What is in force now.
     pub fn load(&self) -> arc_swap::Guard<Arc<Policies>> {
-        self.0.load()
+        self.policies.load()
     }
 
     /// What is in force now, to keep.
     pub fn load_full(&self) -> Arc<Policies> {
-        self.0.load_full()
+        self.policies.load_full()
     }
 
     /// Puts new policies in force.
     pub fn publish(&self, policies: Policies) {
-        self.0.store(Arc::new(policies));
+        self.policies.store(Arc::new(policies));
+        self.changed.notify_one();
+    }
+
+    /// From now on, until [`Self::recalled`], heartbeats say that units are on their way back.
+    pub fn recalling(&self, tenant: TenantName, revision: u64) {
+        self.recalling.lock().insert(tenant, revision);
+    }
+
+    /// Every unit of a higher cap than the one that `revision` brought is back.
+    pub fn recalled(&self, tenant: &TenantName, revision: u64) {
+        let mut recalling = self.recalling.lock();
+        if recalling.get(tenant).is_some_and(|newest| *newest <= revision) {
+            recalling.remove(tenant);
+        }
+        self.changed.notify_one();
+    }
+
+    /// What heartbeats say of it.
+    pub fn recalls(&self) -> Vec<Recalling> {
+        let recalling = self.recalling.lock();
+        recalling
+            .iter()
+            .map(|(tenant, revision)| Recalling { tenant: tenant.clone(), revision: *revision })
+            .collect()
+    }
+
+    /// Returns after the next change of what a heartbeat says, or at once after one that nobody waited for.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 }

@@ -1,5 +1,6 @@
 //! Follows bucket `policy`: every change delivered is processed, batched, and published at once.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +13,67 @@ use policy::snapshot::{SnapshotError, Trust};
 
 use super::{Policies, Store};
 use crate::metrics::Metrics;
+use crate::quota::{Quotas, lowered};
 
 /// Most changes published together: bounds how long a change waits behind others.
 const BATCH: usize = 256;
 
-/// Runs until the process ends.
-pub async fn follow(client: Client, trust_file: PathBuf, store: Arc<Store>, metrics: Arc<Metrics>) {
-    let bucket = open(&client).await;
-    let mut keys = TrustFile { path: trust_file, trust: Trust::default() };
-    keys.reload().await;
-    let mut watch = bucket.watch();
-    let mut next = Policies::default();
-    while let Some(event) = watch.next().await {
-        keys.process(&mut next, event).await;
-        for _ in 1..BATCH {
-            match watch.next().now_or_never() {
-                Some(Some(event)) => keys.process(&mut next, event).await,
-                _ => break,
+/// Keeps the store up to date.
+pub struct Follower {
+    /// Where policies are published.
+    pub store: Arc<Store>,
+    /// Whoever holds units of caps that are lowered.
+    pub quotas: Arc<Quotas>,
+    /// What is told of it.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Follower {
+    /// Runs until the process ends.
+    pub async fn follow(self, client: Client, trust_file: PathBuf) {
+        let bucket = open(&client).await;
+        let mut keys = TrustFile { path: trust_file, trust: Trust::default() };
+        keys.reload().await;
+        let mut watch = bucket.watch();
+        let mut next = Policies::default();
+        while let Some(event) = watch.next().await {
+            let mut changed = BTreeSet::new();
+            changed.extend(keys.process(&mut next, event).await);
+            for _ in 1..BATCH {
+                match watch.next().now_or_never() {
+                    Some(Some(event)) => changed.extend(keys.process(&mut next, event).await),
+                    _ => break,
+                }
+            }
+            self.put_in_force(next.clone(), &changed);
+        }
+    }
+
+    /// Publishes; caps that are lowered are said to be on their way before the revision that lowers them is.
+    fn put_in_force(&self, next: Policies, changed: &BTreeSet<TenantName>) {
+        self.metrics.policy_revision.set(i64::try_from(next.revision).unwrap_or(i64::MAX));
+        self.metrics.tenants.set(i64::try_from(next.directory.len()).unwrap_or(i64::MAX));
+        self.metrics.snapshots_refused.set(i64::try_from(next.refused.len()).unwrap_or(i64::MAX));
+        let (old, revision) = (self.store.load_full(), next.revision);
+        let mut returns = Vec::new();
+        for tenant in changed {
+            let (Some(old), Some(new)) = (old.directory.tenant(tenant), next.directory.tenant(tenant)) else {
+                continue;
+            };
+            let rules = lowered(old, new);
+            if !rules.is_empty() {
+                self.store.recalling(tenant.clone(), revision);
+                returns.push((new.clone(), rules));
             }
         }
-        metrics.policy_revision.set(i64::try_from(next.revision).unwrap_or(i64::MAX));
-        metrics.tenants.set(i64::try_from(next.directory.len()).unwrap_or(i64::MAX));
-        metrics.snapshots_refused.set(i64::try_from(next.refused.len()).unwrap_or(i64::MAX));
-        store.publish(next.clone());
+        self.store.publish(next);
+        for (policy, rules) in returns {
+            let (store, quotas) = (self.store.clone(), self.quotas.clone());
+            tokio::spawn(async move {
+                quotas.return_lowered(&policy, &rules).await;
+                store.recalled(policy.name(), revision);
+            });
+        }
     }
 }
 
@@ -65,9 +104,13 @@ impl TrustFile {
         }
     }
 
-    async fn process(&mut self, policies: &mut Policies, event: WatchEvent) {
+    /// Takes an event over; the tenant it is about.
+    async fn process(&mut self, policies: &mut Policies, event: WatchEvent) -> Option<TenantName> {
         match event {
-            WatchEvent::Put(entry) => self.put(policies, &entry).await,
+            WatchEvent::Put(entry) => {
+                self.put(policies, &entry).await;
+                return tenant_of(&entry.key);
+            }
             WatchEvent::Delete { key, revision } => {
                 if let Some(tenant) = tenant_of(&key) {
                     policies.remove(&tenant);
@@ -82,6 +125,7 @@ impl TrustFile {
             }
             WatchEvent::Reset => *policies = Policies::default(),
         }
+        None
     }
 
     async fn put(&mut self, policies: &mut Policies, entry: &Entry) {

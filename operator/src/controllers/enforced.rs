@@ -42,6 +42,11 @@ pub fn state(
             let message = format!("pod {pod} does not take revision {revision} over: {reason}");
             statements.no(ENFORCED, Why::new("Refused", message));
         }
+        Reach::Recalling(pods) => {
+            let shown = shown(pods);
+            let message = format!("units of a higher cap are still on their way back from {shown}");
+            statements.no(ENFORCED, Why::new("Recalling", message));
+        }
         Reach::Lagging(pods) => {
             let was = find(previous, ENFORCED).is_some_and(|old| {
                 old.status == ConditionStatus::True && old.observed_generation == generation
@@ -51,13 +56,16 @@ pub fn state(
                 statements.keep(ENFORCED, previous);
                 return Some(on_its_way);
             }
-            let shown = pods.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-            let message =
-                format!("{} of the live pods have not applied revision {revision}: {shown}", pods.len());
+            let (behind, shown) = (pods.len(), shown(pods));
+            let message = format!("{behind} of the live pods have not applied revision {revision}: {shown}");
             statements.no(ENFORCED, Why::new("Applying", message));
         }
     }
     None
+}
+
+fn shown(pods: &[String]) -> String {
+    pods.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
 }
 
 /// The revision with which this generation was enforced for the first time: once reached, it stands.
@@ -74,6 +82,7 @@ pub fn ready(statements: &mut Statements, latched: Option<i64>, standing: Option
     }
     let (reason, message) = match standing.map(|standing| &standing.reach) {
         Some(Reach::NoPods) => ("NoPods", "no ingest pod is alive to enforce it"),
+        Some(Reach::Recalling(_)) => ("Recalling", "units of a higher cap are on their way back"),
         Some(Reach::Refused { .. }) => ("Refused", "an ingest pod does not take it over"),
         _ => ("Applying", "ingest pods are taking it over"),
     };

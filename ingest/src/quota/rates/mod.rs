@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use event::names::ledger_bucket;
 use parking_lot::Mutex;
 use policy::decide::Need;
+use policy::ledger_ids::LedgerIds;
 use policy::limit::Limit;
 use policy::rate::{self, label_of, length_ms};
 use policy::rate_share::{Share, Take};
@@ -91,28 +91,28 @@ impl Rates {
         need: &Need,
         limit: &Limit,
         lineage: &str,
-        ledgers: &std::collections::BTreeMap<String, String>,
+        ledgers: &LedgerIds,
     ) -> Result<Part, TakeError> {
         let label = label_of(limit.window, need.period.start_ms);
         let entry = self.entry(need, limit, lineage);
         entry.share.lock().want(label, need.units);
+        let part = || Part { entry: entry.clone(), label, units: need.units };
         for _ in 0..ROUNDS {
             if self.try_take(&entry, need, limit, label)? {
-                return Ok(Part { entry, label, units: need.units });
+                return Ok(part());
             }
             let mut cached = entry.op.lock().await;
             if self.try_take(&entry, need, limit, label)? {
-                drop(cached);
-                return Ok(Part { entry, label, units: need.units });
+                return Ok(part());
             }
             // Only the present window is asked for: an older label could be one that the ledger has forgotten.
             if label_of(limit.window, self.clock.now_ms()) != label {
                 return Err(TakeError::PeriodEnded);
             }
-            self.lease(&entry, &mut cached, need, limit, label, ledgers).await?;
-        }
-        if self.try_take(&entry, need, limit, label)? {
-            return Ok(Part { entry, label, units: need.units });
+            let take = self.lease(&entry, &mut cached, need, limit, label, ledgers).await?;
+            if self.judge(take, &entry, need, limit, label)? {
+                return Ok(part());
+            }
         }
         Err(self.limited(&entry, need, limit, label, 1))
     }
@@ -144,18 +144,31 @@ impl Rates {
 
     /// Whether the units are taken; `false` when the ledger must be asked.
     fn try_take(&self, entry: &Entry, need: &Need, limit: &Limit, label: i64) -> Result<bool, TakeError> {
-        let now_ms = self.clock.now_ms();
-        let take = entry.share.lock().take(label, need.units, limit.cap_generation, now_ms);
+        let take = entry.share.lock().take(label, need.units, limit.cap_generation, self.clock.now_ms());
+        self.judge(take, entry, need, limit, label)
+    }
+
+    fn judge(
+        &self,
+        take: Take,
+        entry: &Entry,
+        need: &Need,
+        limit: &Limit,
+        label: i64,
+    ) -> Result<bool, TakeError> {
         match take {
             Take::Taken => Ok(true),
             Take::Ask => Ok(false),
-            Take::Passed if label_of(limit.window, now_ms) > label => Err(TakeError::PeriodEnded),
+            Take::Passed if label_of(limit.window, self.clock.now_ms()) > label => {
+                Err(TakeError::PeriodEnded)
+            }
             // The clock was set back: the label that was reached stays reached.
             Take::Passed => Err(self.limited(entry, need, limit, label, 1)),
             Take::Refused { windows } => Err(self.limited(entry, need, limit, label, windows)),
         }
     }
 
+    /// One operation, and what the event gets of it before others see it.
     async fn lease(
         &self,
         entry: &Entry,
@@ -163,12 +176,12 @@ impl Rates {
         need: &Need,
         limit: &Limit,
         label: i64,
-        ledgers: &std::collections::BTreeMap<String, String>,
-    ) -> Result<(), TakeError> {
+        ledgers: &LedgerIds,
+    ) -> Result<Take, TakeError> {
         let bucket = (entry.window, entry.key.shard());
-        let name = ledger_bucket(bucket.0.label(), bucket.1);
-        let Some(ledger_id) = ledgers.get(&name) else {
-            return Err(TakeError::Unavailable(format!("the policy does not name ledger {name}")));
+        let Some(ledger_id) = ledgers.get(bucket.0, bucket.1) else {
+            let (window, shard) = (entry.window.label(), bucket.1);
+            return Err(TakeError::Unavailable(format!("the policy does not name ledger {window}-{shard}")));
         };
         let number = self.operations.fetch_add(1, Ordering::Relaxed) + 1;
         let now_ms = self.clock.now_ms();
@@ -178,8 +191,9 @@ impl Rates {
         match self.ledger.run(bucket, ledger_id, &key, cached, limit, &op).await {
             Ok(record) => {
                 self.metrics.count_ledger("lease", "ok");
-                entry.share.lock().finish(&op, &record, now_ms);
-                Ok(())
+                let mut share = entry.share.lock();
+                share.finish(&op, &record, now_ms);
+                Ok(share.take(label, need.units, limit.cap_generation, self.clock.now_ms()))
             }
             Err(NotLeased::Denied(denied)) => {
                 self.metrics.count_ledger("lease", "denied");
