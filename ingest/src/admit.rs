@@ -17,7 +17,7 @@ use crate::http::{Caller, Mode};
 use crate::lane::{Outcome, Submitted};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
-use crate::quota::{Limited, TakeError, Taken};
+use crate::quota::{Limited, Met, Standing, TakeError, Taken};
 use crate::snapshot::Policies;
 use crate::violations::Denial;
 
@@ -35,6 +35,8 @@ pub struct Admission {
     pub rejected: Vec<Rejected>,
     /// The first limit that refused one.
     pub limited: Option<Box<Limited>>,
+    /// How the limits stand that the events met.
+    pub standings: Vec<Standing>,
 }
 
 /// One refused event.
@@ -69,21 +71,27 @@ impl Admission {
     }
 
     fn invalid(&mut self, index: usize, invalid: Invalid) {
-        let (limit, retry_after_ms) = (None, None);
-        let Invalid { code, field, detail } = invalid;
-        self.rejected.push(Rejected { index, code, field, detail, limit, retry_after_ms });
+        self.rejected.push(Rejected::invalid(index, invalid));
     }
 
     fn limit(&mut self, index: usize, limited: Box<Limited>) {
-        self.rejected.push(Rejected {
-            index,
-            code: "plan_limit_exceeded",
-            field: String::new(),
-            detail: format!("Plan Limit Exceeded: {} of {} used", limited.used, limited.max),
-            limit: Some(limited.limit.clone()),
-            retry_after_ms: Some(limited.retry_after_ms),
-        });
+        let (limit, retry_after_ms) = (limited.limit.clone(), Some(limited.retry_after_ms));
+        self.rejected.push(Rejected::limited(index, limit, limited.used, limited.max, retry_after_ms));
         self.limited.get_or_insert(limited);
+    }
+}
+
+impl Rejected {
+    /// An event that is wrong itself.
+    pub fn invalid(index: usize, Invalid { code, field, detail }: Invalid) -> Self {
+        Self { index, code, field, detail, limit: None, retry_after_ms: None }
+    }
+
+    /// An event that is over a limit.
+    pub fn limited(index: usize, limit: String, used: u64, max: u64, retry_after_ms: Option<u64>) -> Self {
+        let (code, field) = ("plan_limit_exceeded", String::new());
+        let detail = format!("Plan Limit Exceeded: {used} of {max} used");
+        Self { index, code, field, detail, limit: Some(limit), retry_after_ms }
     }
 }
 
@@ -113,8 +121,8 @@ pub async fn admit(
         Problem::unavailable("the tenant's pseudonym key is not available yet")
     })?;
     let received_ms = app.clock.now_ms();
-    let mut decision =
-        Decision { app, policies, caller, received_ms, periods: caller.policy.periods(received_ms) };
+    let periods = caller.policy.periods(received_ms);
+    let mut decision = Decision { app, policies, caller, received_ms, periods, met: Met::default() };
     let mut seen = HashSet::with_capacity(events.len());
     let mut admitted = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -161,11 +169,13 @@ pub async fn admit(
         }
     }
     admission.accepted = admitted.len();
+    admission.standings = app.quotas.standings(&caller.policy, &decision.met);
     publish(app, caller, admitted).await?;
     Ok(admission)
 }
 
-fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a>, Invalid>>, Problem> {
+/// Reads the events that a request carries; what is wrong with one is its own.
+pub fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a>, Invalid>>, Problem> {
     match mode {
         Mode::Binary(attributes) => Ok(vec![wire::parse_binary(attributes.iter().cloned(), body)]),
         Mode::Body(form) => {
@@ -179,7 +189,8 @@ fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a
     }
 }
 
-fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (EventHash, UserKey) {
+/// Identity of an event, and the pseudonym of its user.
+pub fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (EventHash, UserKey) {
     let source = event.source.as_deref().unwrap_or(key_id);
     (key.event(source, &event.id), key.user(event.user.as_deref()))
 }
@@ -196,6 +207,7 @@ struct Decision<'a> {
     caller: &'a Caller,
     received_ms: i64,
     periods: Periods,
+    met: Met,
 }
 
 impl Decision<'_> {
@@ -205,6 +217,7 @@ impl Decision<'_> {
             let facts =
                 Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
             let needs = decide(policy, event, &facts).map_err(Refused::Invalid)?;
+            self.met.note(&needs);
             match self.app.quotas.take(policy, &self.policies.ledgers, &needs).await {
                 Ok(taken) if self.app.pod.is_fenced() => {
                     taken.credit();

@@ -38,6 +38,12 @@ struct Part {
     void: u64,
 }
 
+impl Part {
+    fn free(&self) -> u64 {
+        self.handed.saturating_sub(self.taken.saturating_add(self.void))
+    }
+}
+
 /// What events of one label asked for.
 #[derive(Debug, Clone, Copy, Default)]
 struct Wanted {
@@ -102,7 +108,7 @@ impl Share {
             self.parts.values_mut().for_each(|part| part.void = part.handed.saturating_sub(part.taken));
         }
         let part = self.parts.entry(label).or_default();
-        let free = part.handed.saturating_sub(part.taken.saturating_add(part.void));
+        let free = part.free();
         if free >= units {
             part.taken += units;
             return Take::Taken;
@@ -158,13 +164,15 @@ impl Share {
         self.known = Some(Known { record: record.clone(), by: op.by, label, asked_ms: now_ms });
     }
 
-    /// Units of a label handed out to all pods, saved ones included, and the units there were, as far as this pod knows.
-    pub fn standing(&self, label: i64) -> Option<(u64, u64)> {
+    /// Units of a label that this pod may take without asking.
+    pub fn free(&self, label: i64) -> u64 {
+        self.parts.get(&label).map_or(0, Part::free)
+    }
+
+    /// Units of a label that this pod could admit, as its last operation left the record.
+    pub fn remaining(&self, label: i64) -> Option<u64> {
         let known = self.known.as_ref()?;
-        let part = self.parts.get(&label).copied().unwrap_or_default();
-        let free = part.handed.saturating_sub(part.taken.saturating_add(part.void));
-        let all = known.record.max.saturating_add(known.record.saved(label.max(known.record.open)));
-        Some((known.record.handed(label).saturating_sub(free), all))
+        Some(known.record.available(known.by, label).saturating_add(self.free(label)))
     }
 
     /// Whether it can be forgotten, which loses nothing but a report: no clock that is set right will show a label again
@@ -228,8 +236,7 @@ impl Share {
         if may_grow && now_ms.saturating_sub(known.asked_ms) >= LEASE_MS as i64 {
             return None;
         }
-        let part = self.parts.get(&label).copied().unwrap_or_default();
-        let units = missing.saturating_add(part.handed.saturating_sub(part.taken.saturating_add(part.void)));
+        let units = missing.saturating_add(self.free(label));
         Some(known.record.windows_until(label, units))
     }
 }

@@ -48,6 +48,15 @@ impl Ledger {
         Ok(bucket)
     }
 
+    /// The record as it is now; nothing is written.
+    ///
+    /// # Errors
+    /// Why there was no answer.
+    pub async fn peek(&self, at: (Window, u8), key: &str) -> Result<Option<Record>, String> {
+        let bucket = self.bucket(at).await.map_err(|error| error.to_string())?;
+        Ok(read(&bucket, key).await?.map(|(record, _)| record))
+    }
+
     /// Makes an operation true exactly once; returns the record that holds it and its revision, or `None` when no record is
     /// needed.
     ///

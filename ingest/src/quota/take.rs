@@ -29,14 +29,21 @@ pub struct Quotas {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<Clock>,
     pub(super) floors: Floors,
-    rates: Rates,
+    pub(super) rates: Rates,
     operations: AtomicU64,
 }
 
 /// Units that an event has taken; every path must end in [`Taken::settle`] or [`Taken::credit`].
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Taken(Vec<(Arc<Entry>, u64)>, Vec<rates::Part>);
+pub struct Taken(Vec<Unit>);
+
+/// What was taken of one limit.
+#[derive(Debug)]
+enum Unit {
+    Quota(Arc<Entry>, u64),
+    Rate(rates::Part),
+}
 
 /// An event is over a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,26 +86,32 @@ pub(super) struct Ask<'a> {
 
 impl Taken {
     /// Keys and units, as the pack records them.
-    pub fn charges(&self) -> Vec<event::pack::Charge<'_>> {
-        self.0
-            .iter()
-            .map(|(entry, units)| event::pack::Charge { key: &entry.record_key, units: *units })
-            .collect()
+    pub fn charges<'a>(&'a self) -> Vec<event::pack::Charge<'a>> {
+        let charge = |unit: &'a Unit| match unit {
+            Unit::Quota(entry, units) => Some(event::pack::Charge { key: &entry.record_key, units: *units }),
+            // Nothing is ever given back to a rate's window that is over.
+            Unit::Rate(_) => None,
+        };
+        self.0.iter().filter_map(charge).collect()
     }
 
     /// The pack is acknowledged, or nobody knows: the units are spent.
     pub fn settle(self) {
-        for (entry, units) in self.0 {
-            entry.state.lock().slice.settle(units);
+        for unit in self.0 {
+            if let Unit::Quota(entry, units) = unit {
+                entry.state.lock().slice.settle(units);
+            }
         }
     }
 
     /// The event was definitely not stored: the units are free again.
     pub fn credit(self) {
-        for (entry, units) in self.0 {
-            entry.state.lock().slice.credit(units);
+        for unit in self.0 {
+            match unit {
+                Unit::Quota(entry, units) => entry.state.lock().slice.credit(units),
+                Unit::Rate(part) => part.credit(),
+            }
         }
-        self.1.into_iter().for_each(rates::Part::credit);
     }
 }
 
@@ -137,22 +150,19 @@ impl Quotas {
         ledgers: &LedgerIds,
         needs: &[Need],
     ) -> Result<Taken, TakeError> {
-        let mut taken = Taken(Vec::with_capacity(needs.len()), Vec::new());
+        let mut taken = Taken(Vec::with_capacity(needs.len()));
         let now = Instant::now();
         for need in needs {
             let limit = &policy.rules()[need.rule].limit;
-            if limit.window.is_rate() {
-                match self.rates.take(need, limit, &policy.snapshot().lineage, ledgers).await {
-                    Ok(part) => taken.1.push(part),
-                    Err(error) => {
-                        taken.credit();
-                        return Err(error);
-                    }
-                }
-                continue;
-            }
-            match self.take_one(policy, ledgers, need, now).await {
-                Ok(entry) => taken.0.push((entry, need.units)),
+            let unit = if limit.window.is_rate() {
+                let lineage = &policy.snapshot().lineage;
+                self.rates.take(need, limit, lineage, ledgers).await.map(Unit::Rate)
+            } else {
+                let entry = self.take_one(policy, ledgers, need, now).await;
+                entry.map(|entry| Unit::Quota(entry, need.units))
+            };
+            match unit {
+                Ok(unit) => taken.0.push(unit),
                 Err(error) => {
                     taken.credit();
                     return Err(error);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event::Incarnation;
 use event::names::ledger_bucket;
 use jetstream::{About, Bucket, CasError, Client};
 use parking_lot::Mutex;
@@ -137,6 +138,27 @@ impl Ledger {
             }
         }
         Err(unavailable("the ledger of rates did not answer in time".to_owned()))
+    }
+
+    /// Units of a label that a pod could be handed now; nothing is written.
+    pub(super) async fn peek(
+        &self,
+        at: (Window, u8),
+        key: &str,
+        limit: &Limit,
+        pod: Incarnation,
+        label: i64,
+    ) -> Result<u64, String> {
+        let because = |error: NotLeased| match error {
+            NotLeased::Denied(denied) => denied.to_string(),
+            NotLeased::Unavailable(why) => why,
+        };
+        let store = self.store(at).await.map_err(because)?;
+        let born_ms = store.look(None, 0).await.map_err(because)?.born_ms;
+        let record = read(&store.bucket, key).await?.map(|(record, _)| record);
+        let terms = Terms::new(limit, born_ms, self.clock.now_ms());
+        let record = record.unwrap_or_else(|| Record::new(&terms, label));
+        Ok(record.available(pod, label))
     }
 
     async fn store(&self, at: (Window, u8)) -> Result<Arc<Store>, NotLeased> {

@@ -117,29 +117,45 @@ impl Rates {
         Err(self.limited(&entry, need, limit, label, 1))
     }
 
-    /// What is known of the use of a rate's window: units handed out to all pods, less those still free in this one, and
-    /// all units that the window has.
-    pub fn standing(&self, need: &Need, limit: &Limit) -> Option<(u64, u64)> {
+    /// Units of the window that this pod could admit, as far as it knows.
+    pub fn remaining(&self, need: &Need, limit: &Limit) -> Option<u64> {
         let entry = self.entries.lock().get(&(need.key.rule, need.key.subject)).cloned()?;
+        entry.share.lock().remaining(label_of(limit.window, need.period.start_ms))
+    }
+
+    /// Units of the window that this pod could admit, by the record as it is now: nothing is written.
+    ///
+    /// # Errors
+    /// Why the ledger did not answer.
+    pub async fn peek(
+        &self,
+        need: &Need,
+        limit: &Limit,
+        lineage: &str,
+        ledgers: &LedgerIds,
+    ) -> Result<u64, String> {
         let label = label_of(limit.window, need.period.start_ms);
-        let share = entry.share.lock();
-        share.standing(label)
+        let bucket = (limit.window, need.key.rate().shard());
+        let Some(ledger_id) = ledgers.get(bucket.0, bucket.1) else {
+            return Err("the policy does not name its ledger".to_owned());
+        };
+        let key = format!("{ledger_id}.{}", name(need, limit, lineage));
+        let available = self.ledger.peek(bucket, &key, limit, self.pod.incarnation, label).await?;
+        let entry = self.entries.lock().get(&(need.key.rule, need.key.subject)).cloned();
+        Ok(available.saturating_add(entry.map_or(0, |entry| entry.share.lock().free(label))))
     }
 
     fn entry(&self, need: &Need, limit: &Limit, lineage: &str) -> Arc<Entry> {
-        // A rate has one record, whatever the window.
-        let key = QuotaKey { period_start_ms: 0, ..need.key };
         let make = || {
-            let subject = event::ids::base32(key.subject);
             Arc::new(Entry {
-                key,
-                name: format!("{lineage}.{}.{subject}.{}", limit.epoch, limit.identity),
+                key: need.key.rate(),
+                name: name(need, limit, lineage),
                 window: limit.window,
                 share: Mutex::new(Share::new(limit.window)),
                 op: tokio::sync::Mutex::default(),
             })
         };
-        self.entries.lock().entry((key.rule, key.subject)).or_insert_with(make).clone()
+        self.entries.lock().entry((need.key.rule, need.key.subject)).or_insert_with(make).clone()
     }
 
     /// Whether the units are taken; `false` when the ledger must be asked.
@@ -207,7 +223,7 @@ impl Rates {
     }
 
     fn limited(&self, entry: &Entry, need: &Need, limit: &Limit, label: i64, windows: u64) -> TakeError {
-        let used = entry.share.lock().standing(label).map_or(limit.max, |(used, _)| used);
+        let used = limit.max.saturating_sub(entry.share.lock().remaining(label).unwrap_or(0));
         let whole_ms = length_ms(limit.window).unsigned_abs().saturating_mul(windows - windows.min(1));
         TakeError::Limited(Box::new(Limited {
             limit: limit.name.clone(),
@@ -219,6 +235,12 @@ impl Rates {
             retry_after_ms: remaining_ms(&need.period, self.clock.now_ms()).saturating_add(whole_ms),
         }))
     }
+}
+
+/// A rate's part of the key of its record.
+fn name(need: &Need, limit: &Limit, lineage: &str) -> String {
+    let subject = event::ids::base32(need.key.subject);
+    format!("{lineage}.{}.{subject}.{}", limit.epoch, limit.identity)
 }
 
 /// Forgets rates that nobody has used for some windows, as long as they are in use.
