@@ -11,7 +11,7 @@ pub const TESTS: &[crate::Test] = &[
     ("no_second_stores_more_than_its_rate_and_what_was_saved", a_second),
     ("a_rate_a_minute_holds_at_both_pods", a_minute),
     ("rates_per_user_are_apart", per_user),
-    ("answers_tell_how_limits_stand_and_a_check_charges_nothing", headers_and_checks),
+    ("rate_headers_tell_how_limits_stand_and_a_check_charges_nothing", headers_and_checks),
 ];
 
 const MAX: u64 = 40;
