@@ -73,7 +73,8 @@ pub fn status() -> Result<()> {
     match state.supervisor.filter(|supervisor| supervisor.alive()) {
         Some(supervisor) if state.ready => print(&format!("up runs (pid {})\n", supervisor.pid)),
         Some(supervisor) => print(&format!("up is starting (pid {})\n", supervisor.pid)),
-        None => print("up does not run: start it with `cargo xtask up`\n"),
+        None if state.parts.values().all(|part| !part.process.alive()) => return Err(Error::NotRunning),
+        None => print("up does not run, but parts that it started do: `cargo xtask down` stops them\n"),
     }
     if !state.parts.is_empty() {
         print(&format!("{:<26}{:>8}  {:<16}HEALTH\n", "PART", "PID", "PORTS"));
@@ -119,6 +120,9 @@ pub fn logs(name: &str, lines: usize, follow: bool) -> Result<()> {
         let mut known: Vec<String> =
             files.filter_map(|file| Some(file.strip_suffix(".log")?.to_owned())).collect();
         known.sort();
+        if known.is_empty() {
+            return Error::NotRunning;
+        }
         Error::UnknownPart { name: name.into(), known: known.join(", ") }
     };
     let mut file = File::open(&path).map_err(|_| unknown())?;
@@ -148,6 +152,15 @@ pub fn logs(name: &str, lines: usize, follow: bool) -> Result<()> {
 /// [`Error::NotRunning`], or why the part did not become ready.
 pub fn restart(name: &str) -> Result<()> {
     let paths = Paths::discover()?;
+    let parts = State::load(&paths.dev)?.parts;
+    if !parts.contains_key(name) {
+        let known = parts.into_keys().collect::<Vec<_>>().join(", ");
+        return Err(if known.is_empty() {
+            Error::NotRunning
+        } else {
+            Error::UnknownPart { name: name.into(), known }
+        });
+    }
     let task = Progress::detect().task(name, "stops, starts, is ready");
     control::restart(&paths.dev, name)?;
     task.done("ready");

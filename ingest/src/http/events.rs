@@ -81,8 +81,13 @@ fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
     let rejected = serde_json::to_value(&admission.rejected).unwrap_or_default();
     Err(match &admission.limited {
         Some(limited) => {
+            let invalid = admission.rejected.iter().filter(|rejected| rejected.limit.is_none()).count();
+            let never = match invalid {
+                0 => String::new(),
+                _ => format!("; {invalid} other events are invalid and will never be accepted: see rejected"),
+            };
             let detail = format!(
-                "limit {:?} of {} per {:?} is used up for {tenant} ({} used)",
+                "limit {:?} of {} per {:?} is used up for {tenant} ({} used){never}",
                 limited.limit, limited.max, limited.window, limited.used
             );
             let limit = serde_json::json!({
@@ -99,7 +104,7 @@ fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
         }
         None => {
             let first = admission.rejected.first();
-            let detail = first.map_or_else(String::new, |first| first.detail.clone());
+            let detail = first.map_or_else(String::new, |first| format!("{} {}", first.field, first.detail));
             let kind = "urn:meterplane:problem:events-rejected";
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, "Events Rejected", detail)
                 .field(first.map(|first| first.field.clone()).unwrap_or_default())

@@ -152,9 +152,9 @@ impl Quotas {
                 entry.state.lock().granted();
                 Ok(None)
             }
-            Some((Denied::Exhausted { cap, used, held, held_by_others }, record)) => {
+            Some((Denied::Exhausted { used, held, held_by_others, .. }, record)) => {
                 self.metrics.count_ledger("grant", "denied");
-                let known = used.saturating_add(held).saturating_add(held_by_others).min(cap);
+                let known = used.saturating_add(held).saturating_add(held_by_others);
                 self.exhausted(entry, ask, known, held_by_others, record).map(Some)
             }
             Some((Denied::Forgotten { .. } | Denied::Inconsistent, _)) => Ok(Some(Turn::Again)),

@@ -27,7 +27,10 @@ pub fn await_stored(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<()> {
-    let task = progress.task("stored", "waits until the dashboard shows what was accepted");
+    let task = progress.task(
+        "stored",
+        "waits until the dashboard shows what was accepted and the sink has nothing left (8 s at least)",
+    );
     let (accepted, began) = (table.sum().totals.accepted, Instant::now());
     cancel.until(WITHIN, LOOK_EVERY, || {
         // Asked first: what the sink has stored by then is in the answers that follow.

@@ -61,7 +61,7 @@ pub(super) fn part(site: &Site) -> Result<Part> {
     let (program, arguments) = match &site.tools.clickhouse {
         ClickHouse::Program(program) => (program, [args(["server"]), vec![config]].concat()),
         ClickHouse::Library(library) => {
-            let serve = args(["--log-level=warning", "--query", SERVE]);
+            let serve = args(["--log-level=error", "--query", SERVE]);
             (&site.chdb, [vec![library.display().to_string(), config], serve].concat())
         }
     };
@@ -90,7 +90,7 @@ fn render_config(folder: &Path, http: u16, native: u16) -> String {
   <listen_host>127.0.0.1</listen_host>
   <http_port>{http}</http_port>
   <tcp_port>{native}</tcp_port>
-  <logger><level>warning</level><console>1</console></logger>
+  <logger><level>error</level><console>1</console></logger>
   <!-- A developer's machine runs everything else too. -->
   <max_server_memory_usage>4000000000</max_server_memory_usage>
   <mark_cache_size>268435456</mark_cache_size>

@@ -77,7 +77,7 @@ impl Fields {
             }
         };
         let required = |field: &str, value: Option<String>| {
-            value.ok_or_else(|| format!("field {field:?} is missing: name another one (see --help)"))
+            value.ok_or_else(|| format!("field {field:?} is missing: name the right one with --tenant-field, --user-field, --feature-field, … (see --help)"))
         };
         let id = self.id.as_deref().map(&mut text).transpose()?.flatten();
         let tenant = required(&self.tenant, text(&self.tenant)?)?;

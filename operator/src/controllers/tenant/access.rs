@@ -66,10 +66,17 @@ async fn grant(ctx: &Context, namespace: &str) -> Result<bool, Failure> {
             Some(409) => Ok(true),
             Some(404) => Ok(false),
             // A namespace on its way out takes nothing new.
-            Some(403) if error.to_string().contains("is being terminated") => Ok(false),
+            Some(403) if is_terminating(&error) => Ok(false),
             _ => Err(error.into()),
         },
     }
+}
+
+/// Whether the apiserver refused because the namespace is being deleted: the cause that its admission names.
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn binding(install: &str) -> RoleBinding {
