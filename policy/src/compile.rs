@@ -196,7 +196,7 @@ fn effective_max(rule: &RuleInput, inputs: &Inputs<'_>) -> u64 {
 
 fn limit(rule: &RuleInput, max: u64, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Limit {
     let epoch = counting_epoch(rule, &inputs.time_zone);
-    let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max);
+    let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max && old.burst == rule.burst);
     Limit {
         identity: rule.identity.clone(),
         name: rule.name.clone(),
@@ -296,6 +296,13 @@ mod tests {
         assert_eq!(next(5).limits[0].cap_generation, 7);
         assert_eq!(next(5).content_hash(), first.content_hash(), "nothing changed, so nothing is written");
         assert_eq!(next(6).limits[0].cap_generation, 9);
+        let burst = RuleInput { burst: 1, ..rule("Plan", "events", 5) };
+        let later = Inputs { generation: 9, ..inputs(vec![burst], Some(&first)) };
+        let changed = compile(later).unwrap().snapshot;
+        assert_eq!(
+            changed.limits[0].cap_generation, 9,
+            "a pod with the older burst is refused by the ledger"
+        );
     }
 
     #[test]

@@ -62,15 +62,15 @@ fn by_second(world: &World, tenant: &TestTenant) -> BTreeMap<u64, u64> {
     lines.iter().map(|line| line.split_once('\t').unwrap()).map(|(s, n)| (number(s), number(n))).collect()
 }
 
-fn check(world: &World, tenant: &TestTenant, events: &[Value]) -> Answer {
-    let url = world.events_url(1).replace("/events", "/check");
+fn check(world: &World, tenant: &TestTenant, pod: usize, events: &[Value]) -> Answer {
+    let url = world.events_url(pod).replace("/events", "/check");
     let body = Value::Array(events.to_vec()).to_string();
     Call::post(url).key(&tenant.ingest_key).body("application/json", body).send()
 }
 
 /// Units that a check says there are for its first event.
 fn remaining(world: &World, tenant: &TestTenant, events: &[Value]) -> u64 {
-    let answer = check(world, tenant, events);
+    let answer = check(world, tenant, 1, events);
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()["results"][0]["limits"][0]["remaining"].as_u64().unwrap()
 }
@@ -207,7 +207,7 @@ spec: {per: Tenant, match: {features: [export, login]}, rate: {max: 100, period:
     let events: Vec<Value> = (0..7).map(export).collect();
     // Five of seven would pass, again and again: nothing is taken.
     for _ in 0..3 {
-        let answer = check(world, &tenant, &events);
+        let answer = check(world, &tenant, 1, &events);
         assert_eq!(answer.status, 200, "{}", answer.body);
         let body = answer.json();
         assert_eq!(body["advisory"], true);
@@ -237,7 +237,7 @@ spec: {per: Tenant, match: {features: [export, login]}, rate: {max: 100, period:
     let limit = quota(&refused.headers["ratelimit"]);
     let retry_s: u64 = refused.headers["retry-after"].parse().unwrap();
     assert!(limit.starts_with(&format!("\"ns.ratehead.daily\";r=0;t={retry_s}")), "{limit}, {retry_s}");
-    let checked = check(world, &tenant, &[export(9)]).json();
+    let checked = check(world, &tenant, 0, &[export(9)]).json();
     assert_eq!(checked["results"][0]["permit"], false, "{checked}");
     let read_key = Call::post(world.events_url(0).replace("/events", "/check")).key(&tenant.read_key);
     read_key.body("application/json", "{}").send().problem(403);

@@ -52,7 +52,10 @@ struct LimitView {
     max: u64,
     window: String,
     units: u64,
+    /// Units that the pod that was asked could admit at once.
     remaining: u64,
+    /// Units that other pods hold, spent or not; they are asked before anybody is refused.
+    elsewhere: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reset_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,14 +135,16 @@ impl Check<'_> {
         for need in &needs {
             let Some(standing) = self.known.get(&need.key) else { continue };
             verdict.limits.push(LimitView::new(standing, need.units));
-            if need.units > standing.remaining && verdict.permit {
+            if need.units > standing.remaining.saturating_add(standing.elsewhere) && verdict.permit {
                 verdict = Verdict { permit: false, denial: Some(limited(index, standing)), ..verdict };
             }
         }
         if verdict.permit {
             for need in &needs {
                 if let Some(standing) = self.known.get_mut(&need.key) {
-                    standing.remaining -= need.units.min(standing.remaining);
+                    let here = need.units.min(standing.remaining);
+                    standing.remaining -= here;
+                    standing.elsewhere = standing.elsewhere.saturating_sub(need.units - here);
                 }
             }
         }
@@ -178,6 +183,7 @@ impl LimitView {
             window: format!("{:?}", standing.window),
             units,
             remaining: standing.remaining,
+            elsewhere: standing.elsewhere,
             reset_ms: standing.reset_ms,
             warned_at: standing.warned_at,
         }

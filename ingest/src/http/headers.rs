@@ -116,6 +116,7 @@ mod tests {
             length_s: Some(86_400),
             reset_ms: Some(3_599_001),
             remaining,
+            elsewhere: 0,
             warned_at: None,
         }
     }

@@ -34,6 +34,8 @@ pub struct Standing {
     pub reset_ms: Option<u64>,
     /// Units that this pod could still admit.
     pub remaining: u64,
+    /// Units that other pods hold: spent or not, they are asked before anybody is refused.
+    pub elsewhere: u64,
     /// The highest of the limit's warning percentages that its use has reached.
     pub warned_at: Option<u8>,
 }
@@ -71,6 +73,7 @@ impl Standing {
             length_s: ends.then(|| (length_ms / 1_000).max(1)),
             reset_ms: ends.then(|| remaining_ms(period, now_ms)),
             remaining,
+            elsewhere: 0,
             warned_at: limit.warn_at.iter().filter(reached).max().copied(),
         }
     }
@@ -100,20 +103,18 @@ impl Quotas {
     ) -> Result<Standing, String> {
         let limit = &policy.rules()[need.rule].limit;
         let lineage = &policy.snapshot().lineage;
-        let remaining = if limit.window.is_rate() {
-            self.rates.peek(need, limit, lineage, ledgers).await?
+        let (remaining, elsewhere) = if limit.window.is_rate() {
+            (self.rates.peek(need, limit, lineage, ledgers).await?, 0)
         } else {
             let record_key = need.key.record_key(lineage, limit);
             let record = self.ledger.peek((limit.window, need.key.shard()), &record_key).await?;
-            let free = self.own_free(need);
-            // Units that other pods hold count as remaining: they are recalled before anybody is refused.
-            let others = record.as_ref().map_or(limit.max, |record| {
-                let held = record.held().saturating_sub(record.held_by(self.pod.incarnation));
-                limit.max.saturating_sub(record.used.saturating_add(record.held())).saturating_add(held)
-            });
-            others.saturating_add(free)
+            let (used, held) = record.as_ref().map_or((0, 0), |record| (record.used, record.held()));
+            let own = record.map_or(0, |record| record.held_by(self.pod.incarnation));
+            let left = limit.max.saturating_sub(used.saturating_add(held));
+            (left.saturating_add(self.own_free(need)), held.saturating_sub(own))
         };
-        Ok(Standing::new(limit, &need.period, remaining, self.clock.now_ms()))
+        let standing = Standing::new(limit, &need.period, remaining, self.clock.now_ms());
+        Ok(Standing { elsewhere, ..standing })
     }
 
     fn known_remaining(&self, need: &Need, limit: &Limit) -> Option<u64> {

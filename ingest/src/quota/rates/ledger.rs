@@ -65,17 +65,16 @@ impl Ledger {
         Self { client, clock, metrics, stores: Mutex::default() }
     }
 
-    /// Makes `op` true and returns the record that holds it.
+    /// Makes `op` true on the record of a bucket, its ledger id and a key, and returns the record that holds it. `begun` is
+    /// from before the clock was read for the operation's label.
     pub(super) async fn run(
         &self,
-        at: (Window, u8),
-        ledger_id: &str,
-        key: &str,
+        (at, ledger_id, key): ((Window, u8), &str, &str),
         cached: &mut Cached,
         limit: &Limit,
         op: &Op,
+        begun: Instant,
     ) -> Result<Record, NotLeased> {
-        let begun = Instant::now();
         let store = self.store(at).await?;
         let mut before = store.look(None, 0).await?;
         if before.ledger_id != ledger_id {

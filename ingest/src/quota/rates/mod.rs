@@ -13,7 +13,7 @@ mod ledger;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use policy::decide::Need;
@@ -105,11 +105,13 @@ impl Rates {
             if self.try_take(&entry, need, limit, label)? {
                 return Ok(part());
             }
-            // Only the present window is asked for: an older label could be one that the ledger has forgotten.
+            // Only the present window is asked for, and for a short time: a label that passed long ago could be one that the
+            // ledger has forgotten. The time runs from before the clock is read, whatever pauses this pod in between.
+            let begun = Instant::now();
             if label_of(limit.window, self.clock.now_ms()) != label {
                 return Err(TakeError::PeriodEnded);
             }
-            let take = self.lease(&entry, &mut cached, need, limit, label, ledgers).await?;
+            let take = self.lease(&entry, &mut cached, need, limit, (label, begun), ledgers).await?;
             if self.judge(take, &entry, need, limit, label)? {
                 return Ok(part());
             }
@@ -191,7 +193,7 @@ impl Rates {
         cached: &mut Cached,
         need: &Need,
         limit: &Limit,
-        label: i64,
+        (label, begun): (i64, Instant),
         ledgers: &LedgerIds,
     ) -> Result<Take, TakeError> {
         let bucket = (entry.window, entry.key.shard());
@@ -204,7 +206,7 @@ impl Rates {
         let op = entry.share.lock().begin(self.pod.incarnation, number, label, need.units, now_ms);
         // Records of a bucket that was made anew have other keys: pods with older policy cannot mistake them for theirs.
         let key = format!("{ledger_id}.{}", entry.name);
-        match self.ledger.run(bucket, ledger_id, &key, cached, limit, &op).await {
+        match self.ledger.run((bucket, ledger_id, &key), cached, limit, &op, begun).await {
             Ok(record) => {
                 self.metrics.count_ledger("lease", "ok");
                 let mut share = entry.share.lock();
