@@ -39,6 +39,7 @@ pub fn snapshot(tenant: &str, keys: Vec<ApiKey>) -> Snapshot {
         event_window: EventWindow::default(),
         keys,
         limits: vec![],
+        access: vec![],
         namespaces: vec![],
         inputs: BTreeMap::new(),
         tenant,
@@ -62,11 +63,13 @@ pub fn limit(matches: Match, measure: Measure) -> Limit {
         measure,
         matches,
         mode: Mode::Enforce,
+        rollout_percent: 100,
         failure_mode: FailureMode::Closed,
         warn_at: vec![],
         epoch: "e".into(),
         cap_generation: 1,
         origin: Origin::default(),
+        overridden: None,
     }
 }
 
@@ -92,5 +95,7 @@ pub fn app(policies: Policies) -> Arc<App> {
         mount: crate::config::VAULT_MOUNT.into(),
     });
     let clickhouse = clickhouse::Client::new(nowhere);
-    Arc::new(App::new(store, clickhouse, vault.unwrap(), Arc::new(Metrics::new())).unwrap())
+    let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let kube = kube::Client::try_from(cluster).unwrap();
+    Arc::new(App::new(store, clickhouse, vault.unwrap(), kube, Arc::new(Metrics::new())).unwrap())
 }

@@ -4,8 +4,10 @@
 //! CEL, so that `kubectl apply --dry-run=server` tells them; what needs other objects is decided by the operator.
 //! `crds/yaml` holds the generated definitions; a test compares.
 
+pub mod access_policy;
 pub mod api_key;
 pub mod condition;
+pub mod data_plane;
 mod duration;
 pub mod limit;
 pub mod plan;
@@ -17,8 +19,10 @@ pub mod usage_limit;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use access_policy::{AccessPolicy, AccessPolicySpec, AccessPolicyStatus};
 pub use api_key::{ApiKey, ApiKeySpec, ApiKeyStatus};
 pub use condition::{Condition, ConditionStatus};
+pub use data_plane::{DataPlane, DataPlaneSpec, DataPlaneStatus};
 pub use duration::{Duration, InvalidDuration};
 pub use limit::LimitRule;
 pub use plan::{Plan, PlanSpec, PlanStatus};
@@ -37,7 +41,9 @@ pub const VERSION: &str = "v1alpha1";
 /// # Errors
 /// When a derived schema is not one that Kubernetes can hold; a test rules that out.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, SchemaError> {
-    [Plan::crd(), Tenant::crd(), UsageLimit::crd(), ApiKey::crd()].iter().map(schema::finish).collect()
+    let kinds =
+        [Plan::crd(), Tenant::crd(), DataPlane::crd(), UsageLimit::crd(), AccessPolicy::crd(), ApiKey::crd()];
+    kinds.iter().map(schema::finish).collect()
 }
 
 /// The definitions as files of `crds/yaml`: (file name, text).

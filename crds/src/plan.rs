@@ -74,6 +74,10 @@ pub struct Ceilings {
     /// How many objects of a kind count in the tenant's namespaces; the oldest do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<ObjectCeilings>,
+    /// Most steps that an expression of the tenant's own may take on one event, by a static estimate; without it, 50,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 50_000))]
+    pub expression_cost: Option<u32>,
     /// Longest retention that a tenant may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
@@ -87,6 +91,10 @@ pub struct ObjectCeilings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 200))]
     pub usage_limits: Option<u32>,
+    /// AccessPolicies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub access_policies: Option<u32>,
     /// ApiKeys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 500))]

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::limit::Retention;
+use crate::limit::{Mode, Per, Retention};
 use crate::{Condition, Duration, IntOrQuantity};
 
 /// A customer: its plan, the namespaces that speak for it, and the rules of its data.
@@ -188,6 +188,42 @@ pub struct TenantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub key: Option<String>,
+    /// The tenant's limits as they are in force, those of the plan first; the first 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub limits: Vec<EffectiveLimit>,
+    /// Limits that are in force and not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits_not_listed: Option<u32>,
+}
+
+/// A limit as it is in force, and who said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveLimit {
+    /// Name of the limit.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Who has it: Tenant, User or ApiKey.
+    pub per: Per,
+    /// Units that are admitted a period.
+    pub max: u64,
+    /// The period or window: Second, Minute, Hour, Day, Month or Total.
+    #[schemars(length(max = 16))]
+    pub period: String,
+    /// What happens beyond it.
+    pub mode: Mode,
+    /// The resource that declares it: plan/NAME or usagelimit/NAMESPACE/NAME.
+    #[schemars(length(max = 160))]
+    pub source: String,
+    /// What replaced the plan's maximum: the tenant's spec.overrides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 160))]
+    pub overridden_by: Option<String>,
+    /// Until when that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::date_time")]
+    pub until: Option<Timestamp>,
 }
 
 fn utc() -> String {

@@ -8,7 +8,8 @@ use event::pseudonym::PseudonymKey;
 use event::violation::{Effect, RuleKind};
 use event::wire::{self, BodyError, Invalid, UsageEvent};
 use event::{EventHash, UserKey};
-use policy::decide::{Facts, decide};
+use policy::access::AccessDenial;
+use policy::decide::{Cause, Facts, decide};
 use policy::tenant::Periods;
 use serde::Serialize;
 
@@ -35,9 +36,36 @@ pub struct Admission {
     pub rejected: Vec<Rejected>,
     /// The first limit that refused one.
     pub limited: Option<Box<Limited>>,
+    /// The first access policy that refused one.
+    pub denied: Option<AccessDenial>,
+    /// What accepted events were beyond, of limits and policies that only warn.
+    pub warnings: Vec<Warning>,
     /// How the limits stand that the events met.
     pub standings: Vec<Standing>,
 }
+
+/// A limit or an access policy that an accepted event was beyond.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Warning {
+    /// The event's place in the request.
+    pub index: usize,
+    /// Machine-readable reason: what the event would have been refused with.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+    /// The limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// The access policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// Code of an event that is beyond a limit.
+const LIMIT_EXCEEDED: &str = "plan_limit_exceeded";
+/// Code of an event that an access policy does not admit.
+const ACCESS_DENIED: &str = "access_denied";
 
 /// One refused event.
 #[derive(Debug, Clone, Serialize)]
@@ -55,6 +83,9 @@ pub struct Rejected {
     /// The limit that refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// The access policy that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// When to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
@@ -67,7 +98,9 @@ impl Admission {
         metrics.count_events(tenant, "accepted", self.accepted as u64);
         metrics.count_events(tenant, "duplicate", self.duplicates as u64);
         metrics.count_events(tenant, "limited", limited as u64);
-        metrics.count_events(tenant, "rejected", (self.rejected.len() - limited) as u64);
+        let denied = self.rejected.iter().filter(|rejected| rejected.policy.is_some()).count();
+        metrics.count_events(tenant, "denied", denied as u64);
+        metrics.count_events(tenant, "rejected", (self.rejected.len() - limited - denied) as u64);
     }
 
     fn invalid(&mut self, index: usize, invalid: Invalid) {
@@ -75,23 +108,50 @@ impl Admission {
     }
 
     fn limit(&mut self, index: usize, limited: Box<Limited>) {
-        let (limit, retry_after_ms) = (limited.limit.clone(), Some(limited.retry_after_ms));
-        self.rejected.push(Rejected::limited(index, limit, limited.used, limited.max, retry_after_ms));
+        let retry_after_ms = Some(limited.retry_after_ms);
+        let rejected = Rejected::limited(index, &limited.limit, limited.used, limited.max, retry_after_ms);
+        self.rejected.push(rejected);
         self.limited.get_or_insert(limited);
+    }
+
+    fn deny(&mut self, index: usize, denial: AccessDenial) {
+        self.rejected.push(Rejected::denied(index, &denial));
+        self.denied.get_or_insert(denial);
+    }
+}
+
+fn used_up(used: u64, max: u64) -> String {
+    format!("Plan Limit Exceeded: {used} of {max} used")
+}
+
+/// Says which access policy does not admit an event.
+pub fn not_admitted(denial: &AccessDenial) -> String {
+    match &denial.rule {
+        Some(rule) => format!("access policy {} denies it by rule {rule}", denial.policy),
+        None => format!("no rule of access policy {} or of another one allows it", denial.policy),
     }
 }
 
 impl Rejected {
+    fn new(index: usize, code: &'static str, detail: String) -> Self {
+        let (field, limit, policy, retry_after_ms) = (String::new(), None, None, None);
+        Self { index, code, field, detail, limit, policy, retry_after_ms }
+    }
+
     /// An event that is wrong itself.
     pub fn invalid(index: usize, Invalid { code, field, detail }: Invalid) -> Self {
-        Self { index, code, field, detail, limit: None, retry_after_ms: None }
+        Self { field, ..Self::new(index, code, detail) }
+    }
+
+    /// An event that an access policy does not admit.
+    pub fn denied(index: usize, denial: &AccessDenial) -> Self {
+        Self { policy: Some(denial.policy.clone()), ..Self::new(index, ACCESS_DENIED, not_admitted(denial)) }
     }
 
     /// An event that is over a limit.
-    pub fn limited(index: usize, limit: String, used: u64, max: u64, retry_after_ms: Option<u64>) -> Self {
-        let (code, field) = ("plan_limit_exceeded", String::new());
-        let detail = format!("Plan Limit Exceeded: {used} of {max} used");
-        Self { index, code, field, detail, limit: Some(limit), retry_after_ms }
+    pub fn limited(index: usize, limit: &str, used: u64, max: u64, retry_after_ms: Option<u64>) -> Self {
+        let rejected = Self::new(index, LIMIT_EXCEEDED, used_up(used, max));
+        Self { limit: Some(limit.to_owned()), retry_after_ms, ..rejected }
     }
 }
 
@@ -138,8 +198,10 @@ pub async fn admit(
             admission.duplicates += 1;
             continue;
         }
+        let attempt = Attempt { app, caller, index, user, id: &event.id };
         match decision.take(&event, user).await {
-            Ok(taken) => {
+            Ok((taken, remarks)) => {
+                attempt.beyond(decision.received_ms, taken.exceeded(), &remarks, &mut admission);
                 let received_ms = decision.received_ms;
                 admitted.push(Admitted { event, hash, user, taken, received_ms });
             }
@@ -148,17 +210,15 @@ pub async fn admit(
                 seen.remove(&hash);
                 admission.invalid(index, invalid);
             }
+            Err(Refused::Denied(denial)) => {
+                let rule = (RuleKind::Access, denial.identity.as_str());
+                attempt.record(decision.received_ms, rule, Effect::Refused);
+                seen.remove(&hash);
+                admission.deny(index, denial);
+            }
             Err(Refused::Limited(limited)) => {
-                app.violations.record(Denial {
-                    tenant: snapshot.tenant.clone(),
-                    number: snapshot.number,
-                    rule: limited.identity.clone(),
-                    kind: RuleKind::Limit,
-                    effect: Effect::Refused,
-                    user_key: user,
-                    received_ms: decision.received_ms,
-                    id: event.id.to_string(),
-                });
+                let rule = (RuleKind::Limit, limited.identity.as_str());
+                attempt.record(decision.received_ms, rule, Effect::Refused);
                 seen.remove(&hash);
                 admission.limit(index, limited);
             }
@@ -195,8 +255,61 @@ pub fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (Ev
     (key.event(source, &event.id), key.user(event.user.as_deref()))
 }
 
+/// One event's attempt, for the records of violations.
+struct Attempt<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    index: usize,
+    user: UserKey,
+    id: &'a str,
+}
+
+impl Attempt<'_> {
+    fn record(&self, received_ms: i64, (kind, rule): (RuleKind, &str), effect: Effect) {
+        let snapshot = self.caller.policy.snapshot();
+        self.app.violations.record(Denial {
+            tenant: snapshot.tenant.clone(),
+            number: snapshot.number,
+            rule: rule.to_owned(),
+            kind,
+            effect,
+            user_key: self.user,
+            received_ms,
+            id: self.id.to_owned(),
+        });
+    }
+
+    /// Records what an admitted event is beyond, and warns of what warns.
+    fn beyond(
+        &self,
+        received_ms: i64,
+        limits: &[(Limited, Effect)],
+        policies: &[(AccessDenial, Effect)],
+        admission: &mut Admission,
+    ) {
+        let index = self.index;
+        for (denial, effect) in policies {
+            self.record(received_ms, (RuleKind::Access, &denial.identity), *effect);
+            if *effect == Effect::Warned {
+                let (detail, policy) = (not_admitted(denial), Some(denial.policy.clone()));
+                let warning = Warning { index, code: ACCESS_DENIED, detail, limit: None, policy };
+                admission.warnings.push(warning);
+            }
+        }
+        for (limited, effect) in limits {
+            self.record(received_ms, (RuleKind::Limit, &limited.identity), *effect);
+            if *effect == Effect::Warned {
+                let (detail, limit) = (used_up(limited.used, limited.max), Some(limited.limit.clone()));
+                let warning = Warning { index, code: LIMIT_EXCEEDED, detail, limit, policy: None };
+                admission.warnings.push(warning);
+            }
+        }
+    }
+}
+
 enum Refused {
     Invalid(Invalid),
+    Denied(AccessDenial),
     Limited(Box<Limited>),
     Unavailable(String),
 }
@@ -211,19 +324,26 @@ struct Decision<'a> {
 }
 
 impl Decision<'_> {
-    async fn take(&mut self, event: &UsageEvent<'_>, user: UserKey) -> Result<Taken, Refused> {
+    async fn take(
+        &mut self,
+        event: &UsageEvent<'_>,
+        user: UserKey,
+    ) -> Result<(Taken, Vec<(AccessDenial, Effect)>), Refused> {
         let policy = &self.caller.policy;
         for _ in 0..DECISIONS {
             let facts =
                 Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
-            let needs = decide(policy, event, &facts).map_err(Refused::Invalid)?;
-            self.met.note(&needs);
-            match self.app.quotas.take(policy, &self.policies.ledgers, &needs).await {
+            let permit = decide(policy, event, &facts).map_err(|denial| match denial.cause {
+                Cause::Invalid(invalid) => Refused::Invalid(invalid),
+                Cause::Access(denial) => Refused::Denied(denial),
+            })?;
+            self.met.note(&permit.needs);
+            match self.app.quotas.take(policy, &self.policies.ledgers, &permit.needs).await {
                 Ok(taken) if self.app.pod.is_fenced() => {
                     taken.credit();
                     return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));
                 }
-                Ok(taken) => return Ok(taken),
+                Ok(taken) => return Ok((taken, permit.remarks)),
                 Err(TakeError::Limited(limited)) => return Err(Refused::Limited(limited)),
                 Err(TakeError::Unavailable(why)) => return Err(Refused::Unavailable(why)),
                 Err(TakeError::PeriodEnded) => {

@@ -60,7 +60,7 @@ impl Violations {
     }
 }
 
-type Group = (TenantName, String, Effect, event::UserKey, i64);
+type Group = (TenantName, String, RuleKind, Effect, event::UserKey, i64);
 
 async fn write(
     mut denials: mpsc::Receiver<Denial>,
@@ -92,7 +92,8 @@ async fn write(
 
 fn add(groups: &mut HashMap<Group, Violation>, denial: Denial) {
     let second = denial.received_ms.div_euclid(1_000);
-    let group = (denial.tenant.clone(), denial.rule.clone(), denial.effect, denial.user_key, second);
+    let (rule, kind) = (denial.rule.clone(), denial.kind);
+    let group = (denial.tenant.clone(), rule, kind, denial.effect, denial.user_key, second);
     let violation = groups.entry(group).or_insert_with(|| Violation {
         tenant: denial.tenant,
         number: denial.number,

@@ -39,6 +39,7 @@ impl Admin {
         let synced = ctx.plans.is_synced()
             && ctx.tenants.is_synced()
             && ctx.limits.is_synced()
+            && ctx.access.is_synced()
             && ctx.keys.is_synced();
         if !synced {
             Some("caches are not synced")
@@ -58,6 +59,7 @@ impl Admin {
             ("tenant", &queues.tenant),
             ("slice", &queues.slice),
             ("usagelimit", &queues.usage_limit),
+            ("accesspolicy", &queues.access_policy),
             ("apikey", &queues.api_key),
         ] {
             self.metrics.queue(name, queue);
@@ -65,6 +67,7 @@ impl Admin {
         self.metrics.unreadable("Plan", ctx.plans.unreadable());
         self.metrics.unreadable("Tenant", ctx.tenants.unreadable());
         self.metrics.unreadable("UsageLimit", ctx.limits.unreadable());
+        self.metrics.unreadable("AccessPolicy", ctx.access.unreadable());
         self.metrics.unreadable("ApiKey", ctx.keys.unreadable());
     }
 }

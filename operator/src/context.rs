@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{ApiKey, Plan, Tenant, UsageLimit};
+use crds::{AccessPolicy, ApiKey, Plan, Tenant, UsageLimit};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -48,6 +48,8 @@ pub struct Queues {
     pub slice: Arc<Queue>,
     /// UsageLimits.
     pub usage_limit: Arc<Queue>,
+    /// AccessPolicies.
+    pub access_policy: Arc<Queue>,
     /// ApiKeys.
     pub api_key: Arc<Queue>,
 }
@@ -72,6 +74,8 @@ pub struct Context {
     pub tenants: Arc<Cache<Tenant>>,
     /// UsageLimits.
     pub limits: Arc<Cache<UsageLimit>>,
+    /// AccessPolicies.
+    pub access: Arc<Cache<AccessPolicy>>,
     /// ApiKeys.
     pub keys: Arc<Cache<ApiKey>>,
     /// Queues.
@@ -93,11 +97,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// Queues every limit and key of these namespaces.
+    /// Queues every limit, access policy and key of these namespaces.
     pub fn queue_namespaces<'a>(&self, namespaces: impl IntoIterator<Item = &'a String>) {
         for namespace in namespaces {
             for limit in self.limits.in_namespace(namespace) {
                 self.queues.usage_limit.add(ObjectKey::of(limit.as_ref()));
+            }
+            for policy in self.access.in_namespace(namespace) {
+                self.queues.access_policy.add(ObjectKey::of(policy.as_ref()));
             }
             for key in self.keys.in_namespace(namespace) {
                 self.queues.api_key.add(ObjectKey::of(key.as_ref()));

@@ -51,6 +51,17 @@ pub enum Reach {
     },
 }
 
+/// Live pods by what they decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// By the newest policy.
+    pub current: u32,
+    /// By an older one.
+    pub lagging: u32,
+    /// Not at all: they were silent for so long that they refuse events themselves.
+    pub fenced: u32,
+}
+
 /// What decides about every tenant's reach; when it stays the same, so do they.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
@@ -132,6 +143,22 @@ impl Fleet {
         if recalling.is_empty() { Reach::All } else { Reach::Recalling(recalling) }
     }
 
+    /// How many pods decide by `newest`, the newest revision of the policy bucket.
+    pub fn counts(&self, newest: u64, now: Instant) -> Counts {
+        let pods = self.pods.read();
+        let mut counts = Counts::default();
+        for pod in pods.values().filter(|pod| pod.is_live(now)) {
+            if now.duration_since(pod.heard) > LAGGING_AFTER {
+                counts.fenced += 1;
+            } else if pod.applied < newest || !pod.refused.is_empty() {
+                counts.lagging += 1;
+            } else {
+                counts.current += 1;
+            }
+        }
+        counts
+    }
+
     /// What decides about every tenant's reach now.
     pub fn summary(&self, now: Instant) -> Summary {
         let pods = self.pods.read();
@@ -200,6 +227,17 @@ mod tests {
         let later = now + Duration::from_secs(2);
         assert_eq!(fleet.reach(&acme, 7, later), Reach::All, "a silent pod is dropped after 6 s");
         assert_eq!(fleet.reach(&acme, 7, later + Duration::from_secs(9)), Reach::NoPods);
+    }
+
+    #[test]
+    fn silent_pods_count_as_fenced_before_they_are_dropped() {
+        let (fleet, now) = (Fleet::default(), Instant::now());
+        fleet.heard(beat(1, 7, vec![]), Duration::ZERO, now);
+        fleet.heard(beat(2, 6, vec![]), Duration::ZERO, now);
+        fleet.heard(beat(3, 7, vec![]), Duration::from_secs(4), now);
+        assert_eq!(fleet.counts(7, now), Counts { current: 1, lagging: 1, fenced: 1 });
+        let later = now + Duration::from_secs(5);
+        assert_eq!(fleet.counts(7, later), Counts { current: 0, lagging: 0, fenced: 2 });
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod conditions;
 mod config;
 mod context;
 mod controllers;
+mod data_plane;
 mod enforcement;
 mod engine;
 mod errors;

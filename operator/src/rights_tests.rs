@@ -45,6 +45,37 @@ fn secrets_are_reached_by_name_and_only_where_a_tenant_is() {
     assert!(of(&rules[0], "", "secrets"));
 }
 
+fn may(role: &str, resource: &str, verb: &str) -> bool {
+    let rules = rules(role);
+    rules.iter().any(|rule| of(rule, crds::GROUP, resource) && rule.verbs.iter().any(|known| known == verb))
+}
+
+#[test]
+fn the_operator_says_what_came_of_every_kind_and_writes_no_rule() {
+    for crd in crds::all().unwrap() {
+        let plural = crd.spec.names.plural;
+        assert!(may("meterplane-operator", &plural, "get"), "{plural}");
+        assert!(may("meterplane-operator", &format!("{plural}/status"), "patch"), "{plural}");
+        assert!(may("meterplane-console", &plural, "list"), "{plural}");
+        let writes = ["create", "update", "delete"].map(|verb| may("meterplane-operator", &plural, verb));
+        let expected = if plural == "dataplanes" { [true, false, false] } else { [false; 3] };
+        assert_eq!(writes, expected, "{plural}");
+    }
+}
+
+#[test]
+fn people_of_a_tenant_write_what_narrows_and_nothing_that_gives() {
+    for role in ["meterplane-tenant-admin", "meterplane-developer", "meterplane-viewer"] {
+        for given in ["plans", "tenants", "dataplanes"] {
+            assert!(!may(role, given, "create") && !may(role, given, "patch"), "{role} {given}");
+        }
+        for rule in ["usagelimits", "accesspolicies"] {
+            assert!(may(role, rule, "get"), "{role} {rule}");
+            assert_eq!(may(role, rule, "patch"), role == "meterplane-tenant-admin", "{role} {rule}");
+        }
+    }
+}
+
 #[test]
 fn the_operator_can_bind_no_role_but_the_one_for_secrets() {
     let rules = rules("meterplane-operator");
@@ -54,4 +85,13 @@ fn the_operator_can_bind_no_role_but_the_one_for_secrets() {
     assert!(
         !rules.iter().any(|rule| rule.verbs.iter().any(|verb| verb == "escalate" || verb == "impersonate"))
     );
+}
+
+#[test]
+fn the_console_writes_self_service_kinds_and_nothing_else() {
+    let rules = rules("meterplane-console");
+    let reads = ["get", "list", "watch"];
+    let writes = rules.iter().filter(|rule| rule.verbs.iter().any(|verb| !reads.contains(&verb.as_str())));
+    let resources: Vec<_> = writes.flat_map(|rule| rule.resources.clone().unwrap()).collect();
+    assert_eq!(resources, ["usagelimits", "accesspolicies"]);
 }

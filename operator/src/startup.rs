@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::context::{Context, FirstPass, Queues, Settings};
-use crate::controllers::{api_key, plan, tenant, triggers, usage_limit};
+use crate::controllers::{access_policy, api_key, plan, tenant, triggers, usage_limit};
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
-use crate::{belonging, enforcement, fleet, installation, snapshot};
+use crate::{belonging, data_plane, enforcement, fleet, installation, snapshot};
 
 /// Time before a failed start-up step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -101,6 +101,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         plans: Arc::new(Cache::default()),
         tenants: Arc::new(Cache::default()),
         limits: Arc::new(Cache::default()),
+        access: Arc::new(Cache::default()),
         keys: Arc::new(Cache::default()),
         queues: Queues::default(),
         belonging: belonging::Belonging::new(&config.namespace),
@@ -135,6 +136,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     watch!(plans, triggers::plan);
     watch!(tenants, triggers::tenant);
     watch!(limits, triggers::usage_limit);
+    watch!(access, triggers::access_policy);
     watch!(keys, triggers::api_key);
     let context = ctx.clone();
     tasks.spawn(async move {
@@ -149,6 +151,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
         ctx.plans.wait_synced(),
         ctx.tenants.wait_synced(),
         ctx.limits.wait_synced(),
+        ctx.access.wait_synced(),
         ctx.keys.wait_synced()
     );
     ctx.first_pass.begin(ctx.tenants.list().iter().map(|tenant| tenant.name_any()));
@@ -166,7 +169,10 @@ pub async fn run(started: Started) -> JoinSet<()> {
     work!("tenant", tenant, tenant::reconcile);
     work!("slice", slice, tenant::slices::reconcile);
     work!("usagelimit", usage_limit, usage_limit::reconcile);
+    work!("accesspolicy", access_policy, access_policy::reconcile);
     work!("apikey", api_key, api_key::reconcile);
+    let context = ctx.clone();
+    tasks.spawn(async move { data_plane::run(&context).await });
     tasks.spawn(async move { snapshot::index::run(&ctx, &ledgers).await });
     tasks
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use event::{Lane, TenantName, TenantNumber};
 
-use crate::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+use crate::access::{Access, AccessPolicy, InvalidRule, MAX_POLICIES, MAX_RULES};
+use crate::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Overridden, Per};
 use crate::matching::Matcher;
 use crate::snapshot::{ApiKey, EventWindow, Snapshot, TenantState};
 use crate::window::{self, Window};
@@ -33,6 +34,8 @@ pub struct RuleInput {
     pub matches: Match,
     /// What happens at the limit.
     pub mode: Mode,
+    /// Share of the users, in percent, for whom `mode` holds.
+    pub rollout_percent: u8,
     /// What happens when the ledger does not answer.
     pub failure_mode: FailureMode,
     /// Percentages at which answers warn.
@@ -77,6 +80,8 @@ pub struct Inputs<'a> {
     pub overrides: Vec<Override>,
     /// Limits of its namespaces.
     pub usage_limits: Vec<RuleInput>,
+    /// Access policies of its namespaces.
+    pub access: Vec<AccessPolicy>,
     /// Namespaces that belong to it.
     pub namespaces: Vec<String>,
     /// resourceVersion of every input list.
@@ -137,9 +142,8 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
     for rule in inputs.plan_limits.iter().chain(&inputs.usage_limits) {
         let previous =
             inputs.previous.and_then(|old| old.limits.iter().find(|limit| limit.identity == rule.identity));
-        let max = effective_max(rule, &inputs);
         match checked(rule, limits.len()) {
-            Ok(()) => limits.push(limit(rule, max, &inputs, previous)),
+            Ok(()) => limits.push(limit(rule, &inputs, previous)),
             Err((field, message)) => {
                 let identity = rule.identity.clone();
                 problems.push(Problem { identity, field, message, kept_previous: previous.is_some() });
@@ -147,6 +151,7 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
             }
         }
     }
+    let access = access(&inputs, &mut problems);
     let next_change_ms =
         inputs.overrides.iter().filter_map(|o| o.until_ms).filter(|end| *end >= inputs.now_ms).min();
     let snapshot = Snapshot {
@@ -161,6 +166,7 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
         event_window: inputs.event_window,
         keys: inputs.keys,
         limits,
+        access,
         namespaces: inputs.namespaces,
         inputs: inputs.versions,
     };
@@ -180,6 +186,40 @@ pub fn check_rule(rule: &RuleInput) -> Result<(), (String, String)> {
     Ok(())
 }
 
+/// Access policies: as with limits, one that is wrong keeps its last accepted form.
+fn access(inputs: &Inputs<'_>, problems: &mut Vec<Problem>) -> Vec<AccessPolicy> {
+    let mut policies: Vec<AccessPolicy> = Vec::new();
+    for policy in &inputs.access {
+        let identity = policy.identity.clone();
+        let old = |snapshot: &Snapshot| snapshot.access.iter().find(|old| old.identity == identity).cloned();
+        let previous = inputs.previous.and_then(old);
+        match check_access(policy, policies.len()) {
+            Ok(()) => policies.push(policy.clone()),
+            Err((field, message)) => {
+                problems.push(Problem { identity, field, message, kept_previous: previous.is_some() });
+                policies.extend(previous);
+            }
+        }
+    }
+    policies
+}
+
+/// Checks what can be wrong with an access policy by itself, and with being the one after `so_far` others.
+///
+/// # Errors
+/// The field and a sentence about it.
+pub fn check_access(policy: &AccessPolicy, so_far: usize) -> Result<(), (String, String)> {
+    if so_far >= MAX_POLICIES {
+        return Err((String::new(), format!("the tenant has more than {MAX_POLICIES} access policies")));
+    }
+    if policy.rules.len() > MAX_RULES {
+        return Err(("rules".to_owned(), format!("there are more than {MAX_RULES}")));
+    }
+    let invalid =
+        |error: InvalidRule| (format!("rules[{}].match.{}", error.at, error.error.field), error.error.detail);
+    Access::compile(policy.clone()).map(|_| ()).map_err(invalid)
+}
+
 fn checked(rule: &RuleInput, so_far: usize) -> Result<(), (String, String)> {
     if so_far >= MAX_LIMITS {
         return Err((String::new(), format!("the tenant has more than {MAX_LIMITS} limits")));
@@ -187,15 +227,17 @@ fn checked(rule: &RuleInput, so_far: usize) -> Result<(), (String, String)> {
     check_rule(rule)
 }
 
-fn effective_max(rule: &RuleInput, inputs: &Inputs<'_>) -> u64 {
+/// The override of the Tenant that holds for a rule now.
+fn override_of<'a>(rule: &RuleInput, inputs: &'a Inputs<'_>) -> Option<&'a Override> {
     let holds = |o: &&Override| o.name == rule.name && o.until_ms.is_none_or(|end| inputs.now_ms <= end);
     // Overrides speak of the Plan's limits only: a tenant's own rule of the same name stays as strict as it is.
-    let overridden = inputs.overrides.iter().find(holds).filter(|_| rule.origin.kind == "Plan");
-    overridden.map_or(rule.max, |o| o.max)
+    inputs.overrides.iter().find(holds).filter(|_| rule.origin.kind == "Plan")
 }
 
-fn limit(rule: &RuleInput, max: u64, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Limit {
+fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Limit {
     let epoch = counting_epoch(rule, &inputs.time_zone);
+    let over = override_of(rule, inputs);
+    let max = over.map_or(rule.max, |over| over.max);
     let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max && old.burst == rule.burst);
     Limit {
         identity: rule.identity.clone(),
@@ -207,11 +249,13 @@ fn limit(rule: &RuleInput, max: u64, inputs: &Inputs<'_>, previous: Option<&Limi
         measure: rule.measure.clone(),
         matches: rule.matches.clone(),
         mode: rule.mode,
+        rollout_percent: rule.rollout_percent,
         failure_mode: rule.failure_mode,
         warn_at: rule.warn_at.clone(),
         cap_generation: unchanged.map_or(inputs.generation, |old| old.cap_generation),
         epoch,
         origin: rule.origin.clone(),
+        overridden: over.map(|over| Overridden { declared: rule.max, until_ms: over.until_ms }),
     }
 }
 
@@ -240,6 +284,7 @@ mod tests {
             measure: Measure::Count,
             matches: Match::default(),
             mode: Mode::Enforce,
+            rollout_percent: 100,
             failure_mode: FailureMode::Closed,
             warn_at: vec![],
             origin: Origin { kind: kind.into(), ..Origin::default() },
@@ -260,6 +305,7 @@ mod tests {
             plan_limits: rules,
             overrides: vec![],
             usage_limits: vec![],
+            access: vec![],
             namespaces: vec![],
             versions: BTreeMap::new(),
             previous,

@@ -6,11 +6,14 @@
 //! ```
 //! Pure: no tokio, no kube, no clock, no randomness. Time, counters and key material are arguments.
 
+pub mod access;
 pub mod apikey;
 pub mod attempt;
 pub mod compile;
+mod cost;
 pub mod decide;
 pub mod directory;
+pub mod effective;
 pub mod heartbeat;
 pub mod ledger;
 pub mod ledger_ids;
@@ -20,6 +23,7 @@ pub mod matching;
 pub mod model;
 pub mod rate;
 pub mod rate_share;
+pub mod simulate;
 pub mod slice;
 pub mod snapshot;
 pub mod tenant;

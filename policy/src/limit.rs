@@ -1,5 +1,6 @@
 //! A limit as the snapshot carries it: resolved, numeric, with its provenance.
 
+use event::violation::Effect;
 use serde::{Deserialize, Serialize};
 
 use crate::window::Window;
@@ -29,6 +30,9 @@ pub struct Limit {
     /// What happens at the limit.
     #[serde(default)]
     pub mode: Mode,
+    /// Share of the users, in percent, for whom `mode` holds; the others are observed.
+    #[serde(default = "everyone")]
+    pub rollout_percent: u8,
     /// What happens when the ledger does not answer.
     #[serde(default)]
     pub failure_mode: FailureMode,
@@ -41,6 +45,23 @@ pub struct Limit {
     pub cap_generation: u64,
     /// The resource that said so.
     pub origin: Origin,
+    /// The Tenant's override that `max` comes from, if one holds.
+    #[serde(default)]
+    pub overridden: Option<Overridden>,
+}
+
+/// An override that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overridden {
+    /// Units a window that the Plan says.
+    pub declared: u64,
+    /// Last millisecond that the override holds; `None` = no end.
+    #[serde(default)]
+    pub until_ms: Option<i64>,
+}
+
+fn everyone() -> u8 {
+    100
 }
 
 /// Who shares one quota.
@@ -81,8 +102,8 @@ pub struct Match {
     pub expression: Option<String>,
 }
 
-/// What happens at the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What happens at the limit; a later variant is stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum Mode {
     /// Nothing; dashboards show it.
     Observe,
@@ -91,6 +112,17 @@ pub enum Mode {
     /// Events beyond it are refused.
     #[default]
     Enforce,
+}
+
+impl Mode {
+    /// What becomes of an attempt that the rule does not admit.
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Observe => Effect::Observed,
+            Self::Warn => Effect::Warned,
+            Self::Enforce => Effect::Refused,
+        }
+    }
 }
 
 /// What a pod does while the ledger does not answer.
@@ -108,7 +140,7 @@ pub enum FailureMode {
 /// The resource a rule comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Origin {
-    /// `Plan` or `UsageLimit`.
+    /// `Plan`, `UsageLimit` or `AccessPolicy`.
     pub kind: String,
     /// Empty for cluster-scoped kinds.
     #[serde(default)]

@@ -16,6 +16,7 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::access::AccessPolicy;
 use crate::apikey::{KeyDigest, Scope};
 use crate::limit::Limit;
 
@@ -52,6 +53,9 @@ pub struct Snapshot {
     pub keys: Vec<ApiKey>,
     /// Every limit; an event must be admitted by each that matches.
     pub limits: Vec<Limit>,
+    /// Access policies of its namespaces.
+    #[serde(default)]
+    pub access: Vec<AccessPolicy>,
     /// Namespaces that belong to it.
     #[serde(default)]
     pub namespaces: Vec<String>,

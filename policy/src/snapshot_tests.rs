@@ -19,6 +19,7 @@ pub(crate) fn snapshot(limits: Vec<Limit>) -> Snapshot {
             not_after_ms: None,
         }],
         limits,
+        access: vec![],
         namespaces: vec!["acme".into()],
         inputs: BTreeMap::new(),
     }

@@ -1,9 +1,11 @@
 //! A snapshot made ready to decide: expressions compiled, zone loaded, keys of quota records prepared.
 
+use event::violation::Effect;
 use event::{TenantName, UserKey};
 use jiff::tz::TimeZone;
 
-use crate::limit::{Limit, Mode, Per};
+use crate::access::{Access, InvalidRule};
+use crate::limit::{Limit, Per};
 use crate::matching::{InvalidMatch, Matcher};
 use crate::snapshot::{ApiKey, Snapshot};
 use crate::window::{self, Period, Window};
@@ -14,10 +16,11 @@ pub struct TenantPolicy {
     snapshot: Snapshot,
     zone: TimeZone,
     rules: Vec<Rule>,
+    access: Vec<Access>,
     windows: Vec<Window>,
 }
 
-/// A limit that is enforced.
+/// A limit ready to decide; whatever its mode, its units are counted.
 #[derive(Debug)]
 pub struct Rule {
     /// The limit.
@@ -26,6 +29,29 @@ pub struct Rule {
     pub matcher: Matcher,
     /// Hash of tenant lineage, limit identity and counting epoch: names the quota in memory.
     pub id: u64,
+    /// Hash of tenant lineage and limit identity: which users a partial rollout reaches.
+    rollout: u64,
+}
+
+impl Rule {
+    /// What becomes of an attempt of `user` when the limit is used up. Users whom the rollout has not reached are
+    /// observed.
+    pub fn effect_for(&self, user: UserKey) -> Effect {
+        let reached = match self.limit.rollout_percent {
+            100.. => true,
+            0 => false,
+            percent => share_of(self.rollout, user) < u64::from(percent),
+        };
+        if reached { self.limit.mode.effect() } else { Effect::Observed }
+    }
+}
+
+/// A number below 100 that stays the same for a user and a limit.
+fn share_of(rollout: u64, user: UserKey) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&rollout.to_le_bytes());
+    hasher.update(&user.0.to_le_bytes());
+    first_eight(&hasher) % 100
 }
 
 /// Why a verified snapshot is still not taken over.
@@ -42,6 +68,14 @@ pub enum Unusable {
         /// What is wrong with its match.
         error: InvalidMatch,
     },
+    /// An access policy does not compile in this build.
+    #[error("{identity}: {error}")]
+    Access {
+        /// The policy.
+        identity: String,
+        /// What is wrong with it.
+        error: InvalidRule,
+    },
 }
 
 impl TenantPolicy {
@@ -51,19 +85,30 @@ impl TenantPolicy {
     /// [`Unusable`]: the caller keeps the older one and says so in its heartbeat.
     pub fn new(snapshot: Snapshot) -> Result<Self, Unusable> {
         let zone = window::zone(&snapshot.time_zone).map_err(Unusable::Zone)?;
-        let enforced = snapshot.limits.iter().filter(|limit| limit.mode == Mode::Enforce);
-        let rules = enforced
+        let rules = snapshot
+            .limits
+            .iter()
             .map(|limit| {
                 let matcher = Matcher::compile(&limit.matches)
                     .map_err(|error| Unusable::Rule { identity: limit.identity.clone(), error })?;
-                let id = rule_id(&snapshot.lineage, limit);
-                Ok(Rule { limit: limit.clone(), matcher, id })
+                let id = hash_of([&snapshot.lineage, &limit.identity, &limit.epoch]);
+                let rollout = hash_of([&snapshot.lineage, &limit.identity]);
+                Ok(Rule { limit: limit.clone(), matcher, id, rollout })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let access = snapshot
+            .access
+            .iter()
+            .map(|policy| {
+                let identity = || policy.identity.clone();
+                Access::compile(policy.clone())
+                    .map_err(|error| Unusable::Access { identity: identity(), error })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut windows: Vec<Window> = rules.iter().map(|rule| rule.limit.window).collect();
         windows.sort_unstable();
         windows.dedup();
-        Ok(Self { snapshot, zone, rules, windows })
+        Ok(Self { snapshot, zone, rules, access, windows })
     }
 
     /// The snapshot behind it.
@@ -76,9 +121,19 @@ impl TenantPolicy {
         &self.snapshot.tenant
     }
 
-    /// Limits that are enforced, in the order in which they are checked.
+    /// Limits, in the order in which they are checked.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Access policies.
+    pub fn access(&self) -> &[Access] {
+        &self.access
+    }
+
+    /// The zone in which its days begin.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// The periods that a moment lies in, for every window the tenant's limits have.
@@ -163,12 +218,16 @@ pub fn subject(per: Per, user: UserKey, key: &ApiKey) -> u128 {
     }
 }
 
-fn rule_id(lineage: &str, limit: &Limit) -> u64 {
+fn hash_of<const N: usize>(parts: [&String; N]) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    for part in [lineage, &limit.identity, &limit.epoch] {
+    for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
+    first_eight(&hasher)
+}
+
+fn first_eight(hasher: &blake3::Hasher) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_le_bytes(bytes)

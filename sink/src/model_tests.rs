@@ -65,6 +65,7 @@ impl World {
             match table {
                 Table::Raw => self.raw.extend(read_raw(rows)),
                 Table::Removed => self.removed.extend(read_removed(rows)),
+                Table::Violations => panic!("a lane has no violations"),
             }
         }
     }

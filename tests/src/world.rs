@@ -111,10 +111,10 @@ impl World {
         let wait = ["wait", "--for=condition=Ready", "--timeout=60s"];
         self.kubectl(&[&wait[..], &[&format!("tenant/{name}")]].concat());
         self.kubectl(&[&wait[..], &["--namespace", name, "apikeys.meterplane.io", "--all"]].concat());
-        if self.kubectl(&["get", "usagelimits.meterplane.io", "--namespace", name, "--output=name"]).trim()
-            != ""
-        {
-            self.kubectl(&[&wait[..], &["--namespace", name, "usagelimits.meterplane.io", "--all"]].concat());
+        for rules in ["usagelimits.meterplane.io", "accesspolicies.meterplane.io"] {
+            if !self.kubectl(&["get", rules, "--namespace", name, "--output=name"]).trim().is_empty() {
+                self.kubectl(&[&wait[..], &["--namespace", name, rules, "--all"]].concat());
+            }
         }
     }
 

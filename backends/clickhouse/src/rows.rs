@@ -121,19 +121,19 @@ fn put_origin(out: &mut Vec<u8>, origin: &Origin<'_>) {
     out.extend_from_slice(&origin.intent.to_le_bytes());
 }
 
-/// Length, then the bytes.
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_length(out, text.len());
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// As LEB128.
-fn put_length(out: &mut Vec<u8>, mut length: usize) {
+/// A length as LEB128.
+pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
         length >>= 7;
     }
     out.push(length as u8);
+}
+
+/// A text: its length, then its bytes.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_length(out, text.len());
+    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use event::pseudonym::PseudonymKey;
+use event::violation::Effect;
 use event::wire::UsageEvent;
-use policy::decide::{Facts, Need, decide};
+use policy::decide::{Cause, Facts, Need, decide};
 use policy::tenant::{Periods, QuotaKey};
 use serde::Serialize;
 
@@ -124,10 +125,17 @@ impl Check<'_> {
         let (_, user) = admit::identify(pseudonyms, event, &self.caller.key.id);
         let facts =
             Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
-        let needs = match decide(&self.caller.policy, event, &facts) {
-            Ok(needs) => needs,
-            Err(invalid) => return Ok(Verdict::denied(index, Rejected::invalid(index, invalid))),
+        let needs = match decide(&self.caller.policy, event, &facts).map_err(|denial| denial.cause) {
+            Ok(permit) => permit.needs,
+            Err(Cause::Invalid(invalid)) => {
+                return Ok(Verdict::denied(index, Rejected::invalid(index, invalid)));
+            }
+            Err(Cause::Access(denial)) => {
+                return Ok(Verdict::denied(index, Rejected::denied(index, &denial)));
+            }
         };
+        // Limits on trial keep no event out, and are no concern of the client's.
+        let needs: Vec<Need> = needs.into_iter().filter(|need| need.effect == Effect::Refused).collect();
         for need in &needs {
             self.look(need).await?;
         }
@@ -165,7 +173,7 @@ impl Check<'_> {
 
 fn limited(index: usize, standing: &Standing) -> Rejected {
     let used = standing.max.saturating_sub(standing.remaining);
-    Rejected::limited(index, standing.limit.clone(), used, standing.max, standing.reset_ms)
+    Rejected::limited(index, &standing.limit, used, standing.max, standing.reset_ms)
 }
 
 impl Verdict {

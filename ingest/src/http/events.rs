@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{auth, body, headers};
 use crate::App;
-use crate::admit::{self, Admission, Rejected};
+use crate::admit::{self, Admission, Rejected, Warning};
 use crate::metrics::RequestLabels;
 use crate::problem::Problem;
 
@@ -20,6 +20,8 @@ struct Accepted<'a> {
     accepted: usize,
     duplicates: usize,
     rejected: &'a [Rejected],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [Warning],
 }
 
 /// Answers one request.
@@ -72,6 +74,7 @@ fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
             accepted: admission.accepted,
             duplicates: admission.duplicates,
             rejected: &admission.rejected,
+            warnings: &admission.warnings,
         };
         let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default().into());
         *response.status_mut() = StatusCode::ACCEPTED;
@@ -79,8 +82,8 @@ fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
         return Ok(response);
     }
     let rejected = serde_json::to_value(&admission.rejected).unwrap_or_default();
-    Err(match &admission.limited {
-        Some(limited) => {
+    Err(match (&admission.limited, &admission.denied) {
+        (Some(limited), _) => {
             let invalid = admission.rejected.iter().filter(|rejected| rejected.limit.is_none()).count();
             let never = match invalid {
                 0 => String::new(),
@@ -102,7 +105,17 @@ fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
                 .with("retryAfterMs", limited.retry_after_ms)
                 .with("rejected", rejected)
         }
-        None => {
+        (None, Some(denial)) => {
+            let kind = "urn:meterplane:problem:access-denied";
+            let detail = admit::not_admitted(denial);
+            let policy = serde_json::json!({
+                "name": denial.policy, "identity": denial.identity, "rule": denial.rule,
+            });
+            Problem::new(StatusCode::FORBIDDEN, kind, "Access Denied", detail)
+                .with("policy", policy)
+                .with("rejected", rejected)
+        }
+        (None, None) => {
             let first = admission.rejected.first();
             let detail = first.map_or_else(String::new, |first| format!("{} {}", first.field, first.detail));
             let kind = "urn:meterplane:problem:events-rejected";

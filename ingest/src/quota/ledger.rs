@@ -1,6 +1,7 @@
 //! Runs operations against records in the ledger buckets by compare-and-set.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use event::names::ledger_bucket;
@@ -14,11 +15,49 @@ use super::entry::Entry;
 
 /// How long an operation is tried before it is left unanswered.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a bucket that does not answer is asked whether it does again.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// How long such a question waits.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The ledger buckets.
 pub struct Ledger {
     client: Client,
     buckets: Mutex<HashMap<(Window, u8), Bucket>>,
+    silent: Silent,
+}
+
+/// Buckets whose last operation had no answer and which have answered none since, with the time to ask them again.
+#[derive(Debug, Default)]
+struct Silent {
+    any: AtomicBool,
+    next: Mutex<HashMap<(Window, u8), Instant>>,
+}
+
+impl Silent {
+    fn note(&self, at: (Window, u8), answered: bool, now: Instant) {
+        if answered && !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut next = self.next.lock();
+        if answered {
+            next.remove(&at);
+        } else if next.insert(at, now + PROBE_EVERY).is_none() {
+            tracing::warn!(window = at.0.label(), shard = at.1, "a quota ledger does not answer");
+        }
+        self.any.store(!next.is_empty(), Ordering::Release);
+    }
+
+    /// `None` when the bucket answers; otherwise whether the caller is to ask it now.
+    fn due(&self, at: (Window, u8), now: Instant) -> Option<bool> {
+        let mut next = self.next.lock();
+        let next = next.get_mut(&at)?;
+        let due = *next <= now;
+        if due {
+            *next = now + PROBE_PATIENCE + PROBE_EVERY;
+        }
+        Some(due)
+    }
 }
 
 /// Why an operation has no result.
@@ -35,7 +74,7 @@ pub enum RunError {
 impl Ledger {
     /// The buckets behind a connection.
     pub fn new(client: Client) -> Self {
-        Self { client, buckets: Mutex::default() }
+        Self { client, buckets: Mutex::default(), silent: Silent::default() }
     }
 
     async fn bucket(&self, at: (Window, u8)) -> Result<Bucket, KvError> {
@@ -57,12 +96,44 @@ impl Ledger {
         Ok(read(&bucket, key).await?.map(|(record, _)| record))
     }
 
+    /// Whether the bucket of a key answers, as far as is known; one that did not is asked again now and then.
+    pub async fn answers(&self, entry: &Entry) -> bool {
+        if !self.silent.any.load(Ordering::Acquire) {
+            return true;
+        }
+        match self.silent.due(entry.bucket, Instant::now()) {
+            None => true,
+            Some(false) => false,
+            Some(true) => {
+                let ask = async {
+                    let bucket = self.bucket(entry.bucket).await.map_err(|error| error.to_string())?;
+                    read(&bucket, &entry.record_key).await
+                };
+                let answered = matches!(tokio::time::timeout(PROBE_PATIENCE, ask).await, Ok(Ok(_)));
+                self.silent.note(entry.bucket, answered, Instant::now());
+                answered
+            }
+        }
+    }
+
     /// Makes an operation true exactly once; returns the record that holds it and its revision, or `None` when no record is
     /// needed.
     ///
     /// # Errors
     /// See [`RunError`].
     pub async fn run(
+        &self,
+        entry: &Entry,
+        terms: &Terms<'_>,
+        attempt: Attempt,
+    ) -> Result<(Option<Record>, u64), RunError> {
+        let result = self.step_on(entry, terms, attempt).await;
+        let answered = !matches!(result, Err(RunError::NotApplied(_) | RunError::Unanswered(_)));
+        self.silent.note(entry.bucket, answered, Instant::now());
+        result
+    }
+
+    async fn step_on(
         &self,
         entry: &Entry,
         terms: &Terms<'_>,
@@ -123,5 +194,24 @@ async fn write(bucket: &Bucket, key: &str, record: &Record, revision: u64) -> Re
         Err(CasError::Conflict) => Ok(Wrote::Conflict),
         Err(CasError::Unknown(_)) => Ok(Wrote::Unknown),
         Err(CasError::Refused(why)) => Err(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_bucket_is_asked_now_and_then_until_it_answers() {
+        let (silent, begin, at) = (Silent::default(), Instant::now(), (Window::Day, 3));
+        assert_eq!(silent.due(at, begin), None);
+        silent.note(at, false, begin);
+        assert_eq!(silent.due(at, begin), Some(false), "not at once");
+        assert_eq!(silent.due((Window::Day, 4), begin), None, "others are not concerned");
+        let later = begin + PROBE_EVERY;
+        assert_eq!(silent.due(at, later), Some(true));
+        assert_eq!(silent.due(at, later), Some(false), "one caller asks, the others do not wait");
+        silent.note(at, true, later);
+        assert_eq!((silent.due(at, later), silent.any.load(Ordering::Acquire)), (None, false));
     }
 }

@@ -1,5 +1,6 @@
 //! How a limit stands, as far as this pod knows: advice for clients, never what decides.
 
+use event::violation::Effect;
 use policy::decide::Need;
 use policy::ledger_ids::LedgerIds;
 use policy::limit::Limit;
@@ -41,9 +42,9 @@ pub struct Standing {
 }
 
 impl Met {
-    /// Adds what an event needs.
+    /// Adds what an event needs, but for limits that are only observed.
     pub fn note(&mut self, needs: &[Need]) {
-        for need in needs {
+        for need in needs.iter().filter(|need| need.effect != Effect::Observed) {
             match self.0.iter().position(|known| same(known, need)) {
                 Some(at) => self.0[at] = *need,
                 None if self.0.len() < MAX_MET => self.0.push(*need),
@@ -139,7 +140,8 @@ mod tests {
 
     fn need(rule: usize, subject: u128, period_start_ms: i64) -> Need {
         let period = Period { start_ms: period_start_ms, end_ms: period_start_ms + 60_000 };
-        Need { rule, key: QuotaKey { rule: rule as u64, subject, period_start_ms }, period, units: 1 }
+        let key = QuotaKey { rule: rule as u64, subject, period_start_ms };
+        Need { rule, key, period, units: 1, effect: Effect::Refused }
     }
 
     #[test]

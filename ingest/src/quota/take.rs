@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use event::violation::Effect;
 use policy::decide::Need;
 use policy::ledger::Terms;
 use policy::ledger_ids::LedgerIds;
-use policy::limit::{Limit, Per};
+use policy::limit::{FailureMode, Limit, Per};
 use policy::tenant::TenantPolicy;
 use policy::window::{Period, Window};
 
@@ -36,7 +37,7 @@ pub struct Quotas {
 /// Units that an event has taken; every path must end in [`Taken::settle`] or [`Taken::credit`].
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Taken(Vec<Unit>);
+pub struct Taken(Vec<Unit>, Vec<(Limited, Effect)>);
 
 /// What was taken of one limit.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ pub(super) struct Ask<'a> {
 }
 
 impl Taken {
+    /// Limits that are used up and do not enforce, with what they do instead.
+    pub fn exceeded(&self) -> &[(Limited, Effect)] {
+        &self.1
+    }
+
     /// Keys and units, as the pack records them.
     pub fn charges<'a>(&'a self) -> Vec<event::pack::Charge<'a>> {
         let charge = |unit: &'a Unit| match unit {
@@ -150,7 +156,7 @@ impl Quotas {
         ledgers: &LedgerIds,
         needs: &[Need],
     ) -> Result<Taken, TakeError> {
-        let mut taken = Taken(Vec::with_capacity(needs.len()));
+        let mut taken = Taken(Vec::with_capacity(needs.len()), Vec::new());
         let now = Instant::now();
         for need in needs {
             let limit = &policy.rules()[need.rule].limit;
@@ -163,6 +169,11 @@ impl Quotas {
             };
             match unit {
                 Ok(unit) => taken.0.push(unit),
+                // A limit that does not enforce keeps no event out, used up or unavailable.
+                Err(TakeError::Limited(limited)) if need.effect != Effect::Refused => {
+                    taken.1.push((*limited, need.effect));
+                }
+                Err(_) if need.effect != Effect::Refused => {}
                 Err(error) => {
                     taken.credit();
                     return Err(error);
@@ -190,6 +201,10 @@ impl Quotas {
             Entry::new(need.key, record_key, bucket, ledger_id.clone(), need.period)
         });
         let terms = Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id };
+        let answers = self.ledger.answers(&entry).await;
+        if !answers && need.effect == Effect::Refused && limit.failure_mode == FailureMode::Closed {
+            return Err(silent());
+        }
         let took = {
             let mut state = entry.state.lock();
             let took = state.take(need.units, &terms, now);
@@ -203,6 +218,7 @@ impl Quotas {
         match took {
             Take::Taken => {}
             Take::Low => self.refill(entry.clone(), policy.clone(), need.rule),
+            Take::Short if !answers => return Err(silent()),
             Take::Short => {
                 let ask = Ask { limit, terms, period: need.period, units: need.units };
                 self.acquire(&entry, &ask).await?;
@@ -227,6 +243,10 @@ impl Quotas {
     pub(super) fn next_operation(&self) -> u64 {
         self.operations.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+fn silent() -> TakeError {
+    TakeError::Unavailable("it does not answer".to_owned())
 }
 
 /// Units that are shared out at once: a user's cap is small, and most users are busy on one pod only.

@@ -10,9 +10,11 @@
 //!
 //! Status is computed at the end of every path, and never read as a source of facts.
 
+pub mod access_policy;
 pub mod api_key;
 pub mod enforced;
 pub mod plan;
+pub mod rule;
 pub mod tenant;
 pub mod triggers;
 pub mod usage_limit;

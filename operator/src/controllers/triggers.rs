@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crds::{ApiKey, Plan, Tenant, UsageLimit};
+use crds::{AccessPolicy, ApiKey, Plan, Tenant, UsageLimit};
 use kube::{Resource, ResourceExt};
 
 use crate::context::Context;
-use crate::engine::{Change, ObjectKey};
+use crate::engine::{Change, ObjectKey, Queue};
 use crate::snapshot::judge::created;
 
 /// Changes of a tenant's limits and keys within this time become one snapshot.
@@ -51,15 +51,25 @@ pub fn plan(ctx: &Context, change: &Change<Plan>) {
 
 /// A UsageLimit changed.
 pub fn usage_limit(ctx: &Context, change: &Change<UsageLimit>) {
+    rule(ctx, change, &ctx.queues.usage_limit);
+}
+
+/// An AccessPolicy changed.
+pub fn access_policy(ctx: &Context, change: &Change<AccessPolicy>) {
+    rule(ctx, change, &ctx.queues.access_policy);
+}
+
+/// Something changed that is a part of its tenant's snapshot.
+fn rule<K: Resource>(ctx: &Context, change: &Change<K>, queue: &Queue) {
     if !says_something_new(change) {
         return;
     }
     match ctx.belonging.holder(&change.key.namespace) {
         Some(tenant) => {
             ctx.queues.tenant.add_after(ObjectKey::cluster(&tenant), DEBOUNCE);
-            ctx.queues.usage_limit.add_after(change.key.clone(), AFTER_SNAPSHOT);
+            queue.add_after(change.key.clone(), AFTER_SNAPSHOT);
         }
-        None => ctx.queues.usage_limit.add(change.key.clone()),
+        None => queue.add(change.key.clone()),
     }
 }
 

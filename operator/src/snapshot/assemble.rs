@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crds::{ApiKey, api_key};
 use event::{Lane, TenantName};
+use policy::access::AccessPolicy;
 use policy::apikey::{KeyDigest, Scope};
 use policy::compile::{self, Inputs, InvalidTenant, Override, RuleInput};
 use policy::snapshot::{self, EventWindow, Snapshot, TenantState};
@@ -57,6 +58,10 @@ pub struct Material<'a> {
     pub limits: Vec<Judged>,
     /// Identities of limits that exist but cannot be read.
     pub unreadable_limits: Vec<String>,
+    /// Access policies of its namespaces.
+    pub access: Vec<Judged<AccessPolicy>>,
+    /// Identities of access policies that exist but cannot be read.
+    pub unreadable_access: Vec<String>,
     /// Keys of its namespaces.
     pub keys: Vec<snapshot::ApiKey>,
     /// Namespaces that it holds.
@@ -125,6 +130,7 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
             Err(_) => kept.push(judged.identity),
         }
     }
+    let (access, kept_access) = access(material.access, material.unreadable_access);
     let compiled = compile::compile(Inputs {
         tenant: material.tenant.clone(),
         display_name: terms.display_name,
@@ -137,6 +143,7 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
         plan_limits,
         overrides: terms.overrides,
         usage_limits,
+        access,
         namespaces: material.namespaces,
         versions: material.versions,
         previous,
@@ -145,7 +152,31 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
     })?;
     let mut snapshot = compiled.snapshot;
     keep(&mut snapshot, previous, &kept, &order);
+    keep_access(&mut snapshot, previous, &kept_access);
     Ok(Assembled { snapshot, next_change_ms: compiled.next_change_ms })
+}
+
+/// Policies that are accepted, and identities of those that keep their last accepted form.
+fn access(judged: Vec<Judged<AccessPolicy>>, unreadable: Vec<String>) -> (Vec<AccessPolicy>, Vec<String>) {
+    let (mut accepted, mut kept) = (Vec::new(), unreadable);
+    for judged in judged {
+        match judged.verdict {
+            Ok(policy) => accepted.extend(policy),
+            Err(_) => kept.push(judged.identity),
+        }
+    }
+    (accepted, kept)
+}
+
+/// Puts the last accepted form of every `kept` policy back. Order means nothing among them, so it is that of names.
+fn keep_access(snapshot: &mut Snapshot, previous: Option<&Snapshot>, kept: &[String]) {
+    let old = previous.into_iter().flat_map(|previous| &previous.access);
+    for policy in old.filter(|policy| kept.contains(&policy.identity)) {
+        if !snapshot.access.iter().any(|present| present.identity == policy.identity) {
+            snapshot.access.push(policy.clone());
+        }
+    }
+    snapshot.access.sort_by(|a, b| a.identity.cmp(&b.identity));
 }
 
 fn kept_terms(previous: &Snapshot) -> Terms {
@@ -233,6 +264,7 @@ fn served(object: &ApiKey, id: &str, entry: KeyEntry, now_ms: i64) -> Option<sna
         .map(|scope| match scope {
             api_key::Scope::Ingest => Scope::Ingest,
             api_key::Scope::Read => Scope::Read,
+            api_key::Scope::Admin => Scope::Admin,
         })
         .collect();
     scopes.sort();

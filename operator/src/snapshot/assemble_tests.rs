@@ -20,6 +20,7 @@ pub(crate) fn snapshot_of(limits: &[(&str, u64)]) -> Snapshot {
         event_window: EventWindow::default(),
         keys: vec![],
         limits: limits.iter().map(|(identity, max)| limit(identity, *max)).collect(),
+        access: vec![],
         namespaces: vec!["acme".into()],
         inputs: BTreeMap::new(),
     }
@@ -37,6 +38,7 @@ fn rule(identity: &str, max: u64) -> RuleInput {
         measure: policy::limit::Measure::Count,
         matches: policy::limit::Match::default(),
         mode: policy::limit::Mode::Enforce,
+        rollout_percent: 100,
         failure_mode: policy::limit::FailureMode::Closed,
         warn_at: vec![],
         origin: Origin { kind: kind.into(), ..Origin::default() },
@@ -55,11 +57,13 @@ fn limit(identity: &str, max: u64) -> Limit {
         measure: rule.measure,
         matches: rule.matches,
         mode: rule.mode,
+        rollout_percent: 100,
         failure_mode: rule.failure_mode,
         warn_at: vec![],
         epoch: "e".into(),
         cap_generation: 5,
         origin: rule.origin,
+        overridden: None,
     }
 }
 
@@ -92,6 +96,8 @@ fn material<'a>(
         entitlement,
         limits: vec![],
         unreadable_limits: vec![],
+        access: vec![],
+        unreadable_access: vec![],
         keys: vec![],
         namespaces: vec!["acme".into()],
         versions: BTreeMap::new(),

@@ -57,6 +57,11 @@ impl Publications {
             .collect()
     }
 
+    /// Newest revision of all.
+    pub fn newest(&self) -> Option<u64> {
+        self.by_tenant.read().values().map(|publication| publication.revision).max()
+    }
+
     /// Takes over what stands in the bucket now. Whether that is another revision than was known.
     pub fn put(&self, revision: u64, snapshot: Snapshot) -> bool {
         let tenant = snapshot.tenant.to_string();
@@ -90,11 +95,22 @@ fn since(snapshot: &Snapshot, revision: u64, old: Option<&Publication>) -> HashM
         let same = old.is_some_and(|old| of(&old.snapshot, id).eq(of(snapshot, id)));
         (key_name(id), kept(&key_name(id), same))
     });
-    limits.chain(keys).collect()
+    let access = snapshot.access.iter().map(|policy| {
+        let same = old.is_some_and(|old| old.snapshot.access.contains(policy));
+        let name = access_name(&policy.identity);
+        let since = kept(&name, same);
+        (name, since)
+    });
+    limits.chain(keys).chain(access).collect()
 }
 
 fn of<'a>(snapshot: &'a Snapshot, id: &'a str) -> impl Iterator<Item = &'a ApiKey> {
     snapshot.keys.iter().filter(move |key| key.id == id)
+}
+
+/// See [`key_name`].
+pub fn access_name(identity: &str) -> String {
+    format!("access {identity}")
 }
 
 /// Limits and keys of one name are different things.

@@ -3,7 +3,8 @@
 use crds::LimitRule;
 use crds::limit as declared;
 use policy::compile::{RuleInput, check_rule};
-use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+pub use policy::effective::{PLAN, covering};
+use policy::limit::{FailureMode, Match, Measure, Mode, Origin, Per};
 use policy::window::Window;
 
 use crate::conditions::Why;
@@ -40,12 +41,9 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
         window,
         burst,
         measure: measure(place, declared)?,
-        matches: matches(declared),
-        mode: match declared.mode {
-            declared::Mode::Observe => Mode::Observe,
-            declared::Mode::Warn => Mode::Warn,
-            declared::Mode::Enforce => Mode::Enforce,
-        },
+        matches: matches(declared.matches.as_ref()),
+        mode: mode(declared.mode),
+        rollout_percent: declared.rollout_percent.unwrap_or(100),
         failure_mode: match declared.failure_mode {
             declared::FailureMode::Closed => FailureMode::Closed,
             declared::FailureMode::LastLease => FailureMode::LastLease,
@@ -54,7 +52,7 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
         warn_at: declared.warn_at.clone(),
         origin: place.origin.clone(),
     };
-    check_rule(&input).map_err(|(field, message)| invalid(place, &field, &message))?;
+    check_rule(&input).map_err(|(field, message)| invalid(&place.path, &field, &message))?;
     Ok(input)
 }
 
@@ -64,14 +62,8 @@ fn supported(place: &Place, declared: &LimitRule) -> Result<(), Why> {
     if declared.quota.as_ref().is_some_and(|quota| quota.period == declared::QuotaPeriod::Total) {
         return not("quota.period", "Total");
     }
-    if declared.rollout_percent.is_some_and(|percent| percent != 100) {
-        return not("rolloutPercent", "a partial rollout");
-    }
     if declared.count_from.is_some() {
         return not("countFrom", "choosing where counting starts");
-    }
-    if declared.mode == declared::Mode::Warn {
-        return not("mode", "Warn");
     }
     Ok(())
 }
@@ -81,9 +73,35 @@ pub fn not_supported(field: &str, what: &str) -> Why {
     Why::new("NotSupported", format!("{field}: {what} is not supported by this version"))
 }
 
-fn invalid(place: &Place, field: &str, message: &str) -> Why {
-    let reason = if field == "match.expression" { "InvalidExpression" } else { "Invalid" };
-    Why::new(reason, format!("{}{field}: {message}", place.path))
+/// The refusal of a field that is wrong, with its path.
+pub fn invalid(path: &str, field: &str, message: &str) -> Why {
+    let reason = if field.ends_with("match.expression") { "InvalidExpression" } else { "Invalid" };
+    Why::new(reason, format!("{path}{field}: {message}"))
+}
+
+/// Whether an expression at `field` costs no more than the plan's ceiling.
+///
+/// # Errors
+/// Both numbers and the field.
+pub fn affordable(field: &str, cost: u64, ceiling: Option<u32>) -> Result<(), Why> {
+    match ceiling {
+        Some(ceiling) if cost > u64::from(ceiling) => {
+            let message = format!(
+                "{field}: may take {cost} steps, more than the {ceiling} of the plan's spec.ceilings.expressionCost"
+            );
+            Err(Why::new("CeilingExceeded", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A mode as the snapshot has it.
+pub fn mode(declared: declared::Mode) -> Mode {
+    match declared {
+        declared::Mode::Observe => Mode::Observe,
+        declared::Mode::Warn => Mode::Warn,
+        declared::Mode::Enforce => Mode::Enforce,
+    }
 }
 
 fn amount(place: &Place, declared: &LimitRule) -> Result<(u64, Window, u64), Why> {
@@ -104,7 +122,7 @@ fn amount(place: &Place, declared: &LimitRule) -> Result<(u64, Window, u64), Why
             };
             Ok((rate.max.value(), window, rate.burst.as_ref().map_or(0, crds::IntOrQuantity::value)))
         }
-        _ => Err(invalid(place, "quota", "exactly one of quota and rate is required")),
+        _ => Err(invalid(&place.path, "quota", "exactly one of quota and rate is required")),
     }
 }
 
@@ -114,13 +132,14 @@ fn measure(place: &Place, declared: &LimitRule) -> Result<Measure, Why> {
         (declared::MeasureKind::Count, _) => Ok(Measure::Count),
         (declared::MeasureKind::Sum, Some(field)) => Ok(Measure::Sum { field: field.clone() }),
         (declared::MeasureKind::Sum, None) => {
-            Err(invalid(place, "measure.field", "is required with type Sum"))
+            Err(invalid(&place.path, "measure.field", "is required with type Sum"))
         }
     }
 }
 
-fn matches(declared: &LimitRule) -> Match {
-    let Some(matches) = &declared.matches else { return Match::default() };
+/// A match as the snapshot has it.
+pub fn matches(declared: Option<&declared::Match>) -> Match {
+    let Some(matches) = declared else { return Match::default() };
     Match {
         features: matches.features.clone(),
         users: matches.users.clone(),
@@ -128,24 +147,10 @@ fn matches(declared: &LimitRule) -> Match {
     }
 }
 
-/// The limit of the plan that makes `limit` without effect: it counts at least what `limit` counts, for at least as
-/// many, and admits no more.
-pub fn covering<'a>(limit: &Limit, all: &'a [Limit]) -> Option<&'a Limit> {
-    all.iter().find(|plan| {
-        plan.origin.kind == PLAN
-            && plan.mode == Mode::Enforce
-            && plan.window == limit.window
-            && plan.measure == limit.measure
-            && (plan.per == limit.per || plan.per == Per::Tenant)
-            && (plan.matches == Match::default() || plan.matches == limit.matches)
-            && plan.max.saturating_add(plan.burst) <= limit.max
-    })
-}
-
-/// Kind of the origin of a plan's limits.
-pub const PLAN: &str = "Plan";
 /// Kind of the origin of a namespace's limits.
 pub const USAGE_LIMIT: &str = "UsageLimit";
+/// Kind of the origin of a namespace's access policies.
+pub const ACCESS_POLICY: &str = "AccessPolicy";
 
 #[cfg(test)]
 mod tests {
@@ -179,15 +184,16 @@ mod tests {
     fn what_is_not_enforced_is_not_accepted() {
         for (yaml, field) in [
             ("{per: Tenant, quota: {max: 1, period: Total}}", "spec.quota.period"),
-            ("{per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 50}", "spec.rolloutPercent"),
             ("{per: Tenant, quota: {max: 1, period: Day}, countFrom: Period}", "spec.countFrom"),
-            ("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn}", "spec.mode"),
         ] {
             let why = read(yaml).unwrap_err();
             assert_eq!(why.reason, "NotSupported", "{yaml}");
             assert!(why.message.starts_with(field), "{}", why.message);
         }
-        assert!(read("{per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 100}").is_ok());
+        let trial =
+            read("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn, rolloutPercent: 10}").unwrap();
+        assert_eq!((trial.mode, trial.rollout_percent), (Mode::Warn, 10));
+        assert_eq!(read("{per: Tenant, quota: {max: 1, period: Day}}").unwrap().rollout_percent, 100);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn all(platform: &Platform, tenants: &[Tenant]) -> Result<Vec<String>
             "    -d '{\"id\":\"my-first-event\",\"type\":\"report.export\",\"subject\":\"ann\",\"data\":{\"format\":\"pdf\"}}'".into(),
             format!("  READ=$({})", secret(&read.namespace, &read.secret)),
             format!("  curl -s {}/v1/dashboard/summary -H \"Authorization: Bearer $READ\"", urls.console),
-            "  kubectl get tenants,usagelimits,apikeys -A".into(),
+            "  kubectl get tenants,usagelimits,accesspolicies,apikeys -A".into(),
         ]);
     }
     lines.extend([

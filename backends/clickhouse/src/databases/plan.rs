@@ -105,7 +105,7 @@ pub fn plan(want: &DatabaseSpec, have: &Observed<DatabaseState>) -> Plan {
         return Plan { steps: Vec::new(), blocked: Some(blocked) };
     }
     if let Some(retention) = want.tables {
-        for table in Table::ALL {
+        for &table in Table::of(retention) {
             match state.tables.get(&table) {
                 None => changes.push(Change::CreateTable { table, retention }),
                 Some(found) => match incompatible(table, found) {

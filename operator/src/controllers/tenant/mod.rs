@@ -9,6 +9,7 @@ mod apply;
 mod build;
 mod delete;
 mod dereference;
+mod limits;
 pub mod slices;
 mod status;
 pub mod validate;

@@ -10,8 +10,10 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
+use policy::snapshot::Snapshot;
+
 use super::validate::Refusal;
-use super::{Hindrance, Round};
+use super::{Hindrance, Round, limits};
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
@@ -28,7 +30,9 @@ pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Opti
     let newest = ctx.tenants.get(&crate::engine::ObjectKey::of(tenant));
     let tenant = newest.as_deref().unwrap_or(tenant);
     let standing = standing(ctx, tenant);
-    let (status, again) = compute(tenant, round, standing.as_ref(), clock::now());
+    let publication = ctx.publications.get(&tenant.name_any());
+    let snapshot = publication.as_deref().map(|publication| publication.snapshot.as_ref());
+    let (status, again) = compute(tenant, round, standing.as_ref(), snapshot, clock::now());
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
     Ok(again)
@@ -63,6 +67,7 @@ fn compute(
     tenant: &Tenant,
     round: &Round,
     standing: Option<&Standing>,
+    snapshot: Option<&Snapshot>,
     now: Timestamp,
 ) -> (TenantStatus, Option<Duration>) {
     let old = tenant.status.clone().unwrap_or_default();
@@ -93,6 +98,7 @@ fn compute(
         again = [again, soon].into_iter().flatten().min();
     }
     let placement = round.slice.as_ref().ok();
+    let limits = snapshot.map_or((old.limits, old.limits_not_listed), limits::listed);
     let conditions = statements.conditions(&old.conditions, generation, now);
     let status = TenantStatus {
         observed_generation: generation,
@@ -102,6 +108,8 @@ fn compute(
         stream: placement.map(|place| place.stream.clone()).or(old.stream),
         database: placement.map(|place| place.database.clone()).or(old.database),
         key: placement.map(|place| place.key.clone()).or(old.key),
+        limits: limits.0,
+        limits_not_listed: limits.1,
     };
     (status, again)
 }

@@ -110,7 +110,8 @@ fn retain(tenant: &mut Tenant, events: &str) {
 fn a_plan_bounds_retention() {
     let plan = pro(|plan| {
         let retention = crds::limit::Retention { events: Some("30d".parse().unwrap()), rollups: None };
-        plan.spec.ceilings = Some(crds::plan::Ceilings { objects: None, retention: Some(retention) });
+        plan.spec.ceilings =
+            Some(crds::plan::Ceilings { retention: Some(retention), ..crds::plan::Ceilings::default() });
     });
     assert_eq!(refused(&acme(|_| {}), &plan).0, "CeilingExceeded");
 }

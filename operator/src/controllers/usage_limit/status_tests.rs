@@ -6,7 +6,9 @@ use crate::controllers::enforced::Standing;
 use crate::fleet::Reach;
 use crate::snapshot::assemble::tests::snapshot_of;
 use crate::snapshot::publications::Publications;
-use crds::condition::{ConditionStatus, RECONCILING, STALLED, find};
+use crds::condition::{
+    ACCEPTED, ConditionStatus, EFFECTIVE, ENFORCED, PROGRAMMED, READY, RECONCILING, STALLED, find,
+};
 use serde_json::json;
 use tokio::time::Instant;
 
