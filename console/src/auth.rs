@@ -33,19 +33,37 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let now_ms = clock::now_ms();
-        let policy = authenticate(&app.store.load(), &parts.headers, now_ms)?;
+        let policy = authenticate(&app.store.load(), &parts.headers, Scope::Read, now_ms)?;
         confirm_tenant(&policy, &parts.uri)?;
         Ok(Self { policy, now_ms })
     }
 }
 
-/// The tenant whose dashboards the request's key may read.
+/// A request whose key may write its tenant's own limits and policies.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The tenant.
+    pub policy: Arc<TenantPolicy>,
+}
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let policy = authenticate(&app.store.load(), &parts.headers, Scope::Admin, clock::now_ms())?;
+        confirm_tenant(&policy, &parts.uri)?;
+        Ok(Self { policy })
+    }
+}
+
+/// The tenant for which the request's key has `scope`.
 ///
 /// # Errors
 /// 400 two credentials; 401 none, malformed, unknown or expired; 403 scope or suspension; 503 not ready.
 pub fn authenticate(
     policies: &Policies,
     headers: &HeaderMap,
+    scope: Scope,
     now_ms: i64,
 ) -> Result<Arc<TenantPolicy>, Problem> {
     let key = credential(headers)?;
@@ -56,7 +74,7 @@ pub fn authenticate(
         return Err(Problem::unavailable("the tenants' policies are still being loaded"));
     }
     let (policy, key) = policies.directory.find(&KeyDigest::of(key)).ok_or_else(unknown_key)?;
-    authorize(policy, key, Scope::Read, now_ms).map_err(|refusal| match refusal {
+    authorize(policy, key, scope, now_ms).map_err(|refusal| match refusal {
         Refusal::KeyExpired => Problem::unauthorized(refusal.to_string()),
         Refusal::ScopeMissing | Refusal::TenantSuspended => Problem::forbidden(refusal.to_string()),
     })?;

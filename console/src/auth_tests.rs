@@ -27,7 +27,7 @@ fn policies() -> Policies {
 }
 
 fn outcome(policies: &Policies, pairs: &[(&'static str, String)], now_ms: i64) -> Result<String, u16> {
-    authenticate(policies, &headers(pairs), now_ms)
+    authenticate(policies, &headers(pairs), Scope::Read, now_ms)
         .map(|policy| policy.name().to_string())
         .map_err(|problem| problem.status())
 }

@@ -95,5 +95,7 @@ pub fn app(policies: Policies) -> Arc<App> {
         mount: crate::config::VAULT_MOUNT.into(),
     });
     let clickhouse = clickhouse::Client::new(nowhere);
-    Arc::new(App::new(store, clickhouse, vault.unwrap(), Arc::new(Metrics::new())).unwrap())
+    let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let kube = kube::Client::try_from(cluster).unwrap();
+    Arc::new(App::new(store, clickhouse, vault.unwrap(), kube, Arc::new(Metrics::new())).unwrap())
 }

@@ -5,7 +5,7 @@
 //!                                             Vault -> pseudonyms -^
 //! ```
 //! Stateless: a replica holds nothing but the policies, pseudonym keys and connections that it can have again. It writes
-//! nowhere, and a tenant follows from an API key alone.
+//! nothing but a tenant's own resources, under its own field manager, and a tenant follows from an API key alone.
 
 pub mod admin;
 pub mod api;
@@ -15,17 +15,26 @@ pub mod config;
 mod ids;
 pub mod metrics;
 pub mod problem;
+mod proposed;
 pub mod pseudonyms;
 pub mod query;
+pub mod resources;
 pub mod snapshot_watch;
 pub mod start;
 
 use std::sync::Arc;
 
+use kube::core::ApiResource;
+use tokio::sync::Semaphore;
+
 use crate::ids::RequestIds;
 use crate::metrics::Metrics;
 use crate::pseudonyms::Pseudonyms;
+use crate::resources::Resources;
 use crate::snapshot_watch::Store;
+
+/// Simulations at once: each reads days of events.
+const SIMULATIONS: usize = 2;
 
 /// What every request may use.
 pub struct App {
@@ -37,6 +46,10 @@ pub struct App {
     pub pseudonyms: Pseudonyms,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// UsageLimits in the cluster.
+    pub usage_limits: Resources,
+    /// Simulations that may run at once.
+    pub simulations: Semaphore,
     /// Names of requests.
     ids: RequestIds,
 }
@@ -50,9 +63,18 @@ impl App {
         store: Arc<Store>,
         clickhouse: clickhouse::Client,
         vault: vault::Client,
+        kube: kube::Client,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ids::NoRandomness> {
-        Ok(Self { store, clickhouse, pseudonyms: Pseudonyms::new(vault), metrics, ids: RequestIds::new()? })
+        Ok(Self {
+            store,
+            clickhouse,
+            pseudonyms: Pseudonyms::new(vault),
+            metrics,
+            usage_limits: Resources::new(kube, ApiResource::erase::<crds::UsageLimit>(&())),
+            simulations: Semaphore::new(SIMULATIONS),
+            ids: RequestIds::new()?,
+        })
     }
 }
 

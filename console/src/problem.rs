@@ -23,10 +23,18 @@ pub struct Problem {
     /// What happened here and what to do.
     #[schema(examples("must lie before to"))]
     detail: String,
-    /// The parameter or header to mend.
+    /// The parameter, header or member of the body to mend.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("from"), nullable = false)]
     field: Option<String>,
+    /// Of 409: the field manager that owns what was to be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("argocd-controller"), nullable = false)]
+    manager: Option<String>,
+    /// Of 409: the document to commit where that manager takes it from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    yaml: Option<String>,
     #[serde(skip)]
     retry_after_s: Option<u64>,
 }
@@ -40,6 +48,8 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
+            manager: None,
+            yaml: None,
             retry_after_s: None,
         }
     }
@@ -69,7 +79,41 @@ impl Problem {
     /// 405.
     pub fn method_not_allowed() -> Self {
         let kind = "urn:meterplane:problem:method-not-allowed";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, "this resource is only read: use GET")
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, kind, "this resource does not have that method: see Allow")
+    }
+
+    /// 409: the request cannot be done as things are.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "urn:meterplane:problem:conflict", detail)
+    }
+
+    /// 409: `manager` owns `field`; `yaml` is what to commit there instead.
+    pub fn owned(
+        detail: impl Into<String>,
+        field: impl Into<String>,
+        manager: impl Into<String>,
+        yaml: impl Into<String>,
+    ) -> Self {
+        let problem = Self::new(StatusCode::CONFLICT, "urn:meterplane:problem:owned-elsewhere", detail);
+        Self { field: Some(field.into()), manager: Some(manager.into()), yaml: Some(yaml.into()), ..problem }
+    }
+
+    /// 413.
+    pub fn payload_too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "urn:meterplane:problem:payload-too-large", detail)
+    }
+
+    /// 415.
+    pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
+        let kind = "urn:meterplane:problem:unsupported-media-type";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, kind, detail)
+    }
+
+    /// 422: the body is understood and not acceptable; `field` names the member to mend.
+    pub fn unprocessable(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        let problem =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "urn:meterplane:problem:unprocessable", detail);
+        Self { field: Some(field.into()), ..problem }
     }
 
     /// 503: something that is needed does not answer now; the same request may succeed later.
@@ -128,7 +172,7 @@ pub enum Problems {
     /// No API key, or one that is malformed, unknown or expired.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
-    /// The key lacks the scope `read`, or the tenant is suspended.
+    /// The key lacks the scope that the route needs, or the tenant is suspended.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
     /// There is nothing here, or it belongs to another tenant: the same answer for both.
@@ -137,4 +181,19 @@ pub enum Problems {
     /// Not ready, or a store does not answer; try again after `Retry-After` seconds.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
+}
+
+/// The errors that routes with a body answer besides.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "only its derive is used")]
+pub enum WriteProblems {
+    /// Somebody else owns it (`manager` says who, `yaml` what to commit there), it exists already, or it was changed meanwhile.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+    /// The body is not JSON.
+    #[response(status = 415, content_type = "application/problem+json")]
+    UnsupportedMediaType(Problem),
+    /// A member of the body is not acceptable; `field` names it.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(Problem),
 }

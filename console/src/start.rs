@@ -19,6 +19,9 @@ use crate::{App, admin, api};
 /// How long requests in flight may take after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(15);
 
+/// How long the kube-apiserver may take.
+const KUBERNETES_LIMIT: Duration = Duration::from_secs(5);
+
 /// Why the process cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -50,6 +53,9 @@ pub enum StartError {
     /// Vault is misconfigured.
     #[error(transparent)]
     Vault(#[from] vault::VaultError),
+    /// There is no way to the kube-apiserver.
+    #[error("the kube-apiserver: {0}")]
+    Kubernetes(String),
     /// There is no randomness.
     #[error(transparent)]
     Randomness(#[from] crate::ids::NoRandomness),
@@ -77,8 +83,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         jwt_file: config.vault_jwt_file,
         mount: VAULT_MOUNT.to_owned(),
     })?;
+    let kube = kube_client().await?;
     let (store, metrics) = (Arc::new(Store::default()), Arc::new(Metrics::new()));
-    let app = Arc::new(App::new(store.clone(), clickhouse::Client::new(endpoint), vault, metrics.clone())?);
+    let app =
+        Arc::new(App::new(store.clone(), clickhouse::Client::new(endpoint), vault, kube, metrics.clone())?);
     let (public, private) = (listen(config.listen).await?, listen(config.admin_listen).await?);
     tokio::spawn(snapshot_watch::follow(nats, config.trust_file, store, metrics));
     tracing::info!(listen = %config.listen, admin_listen = %config.admin_listen, "serving");
@@ -96,6 +104,16 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         result = async { tokio::try_join!(api, admin) } => result.map(|_| ()).map_err(StartError::from),
         () = told => Ok(()),
     }
+}
+
+/// The kube-apiserver, as the kubeconfig or the service account says; it is not asked yet.
+async fn kube_client() -> Result<kube::Client, StartError> {
+    let wrong = |error: &dyn std::fmt::Display| StartError::Kubernetes(error.to_string());
+    let mut config = kube::Config::infer().await.map_err(|error| wrong(&error))?;
+    config.connect_timeout = Some(KUBERNETES_LIMIT);
+    config.read_timeout = Some(KUBERNETES_LIMIT);
+    config.write_timeout = Some(KUBERNETES_LIMIT);
+    kube::Client::try_from(config).map_err(|error| wrong(&error))
 }
 
 async fn password(path: &Path) -> Result<String, StartError> {

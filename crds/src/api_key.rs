@@ -84,6 +84,8 @@ pub enum Scope {
     Ingest,
     /// Read the tenant's usage.
     Read,
+    /// Write the tenant's own limits and policies through the console.
+    Admin,
 }
 
 /// Where a key comes from.

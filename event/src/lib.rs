@@ -21,4 +21,4 @@ pub mod wire;
 pub use ids::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
 pub use names::{Lane, TenantName};
 pub use observed::Observed;
-pub use stamp::{Ownership, Stamp};
+pub use stamp::{Claim, Ownership, Stamp};

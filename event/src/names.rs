@@ -5,6 +5,7 @@
 //! | lane stream | `USAGE_<tenant>`, `USAGE_POOL_<n>` |
 //! | packs of a lane | subject `usage.<lane>.packs` |
 //! | publish fence of a lane | subject `usage.<lane>.fence.<incarnation>.<slot>` |
+//! | what was refused | stream `VIOLATIONS`, table `tenant_<tenant>.violations` |
 //! | a lane's tables | `tenant_<tenant>.events_raw`, `pool_<n>.events_raw` (and `.removed`) |
 //! | what people query | `tenant_<tenant>.events` |
 //! | transit key and its policy | `mp-<tenant>` |
@@ -184,6 +185,10 @@ pub const INTENTS_BUCKET: &str = "intents";
 pub const LEASES_BUCKET: &str = "leases";
 /// Stream of denials.
 pub const VIOLATIONS_STREAM: &str = "VIOLATIONS";
+/// A tenant's table of what was refused.
+pub const VIOLATIONS_TABLE: &str = "violations";
+/// Key of the sink's record for that stream in bucket [`INTENTS_BUCKET`]; lanes are lower case, so none is called like it.
+pub const VIOLATIONS_INTENT: &str = "VIOLATIONS";
 /// Raw table of a lane, inside [`Lane::database`].
 pub const RAW_TABLE: &str = "events_raw";
 /// Table of events that a lane's sink removed, inside [`Lane::database`].

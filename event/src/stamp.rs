@@ -36,7 +36,38 @@ pub enum Ownership {
     Foreign,
 }
 
+/// Why an object may not be touched for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is somebody else's, or nobody's: it carries no complete stamp.
+    Foreign {
+        /// The stamp found.
+        found: Option<Stamp>,
+    },
+    /// Ours by name, but stamped by an earlier Tenant that never gave it back.
+    Orphaned {
+        /// The stamp found.
+        found: Stamp,
+    },
+    /// Its owner was deleted and its data retained: it may be adopted.
+    RetainedData {
+        /// The stamp found.
+        found: Stamp,
+    },
+}
+
 impl Stamp {
+    /// Why whoever carries this stamp may not touch an object stamped `found`, if so.
+    pub fn claim(&self, found: Option<&Self>) -> Option<Claim> {
+        let Some(found) = found else { return Some(Claim::Foreign { found: None }) };
+        match found.ownership(&self.installation, &self.tenant, &self.uid) {
+            Ownership::Ours => None,
+            Ownership::Released => Some(Claim::RetainedData { found: found.clone() }),
+            Ownership::Orphaned => Some(Claim::Orphaned { found: found.clone() }),
+            Ownership::Foreign => Some(Claim::Foreign { found: Some(found.clone()) }),
+        }
+    }
+
     /// Relates this stamp to the Tenant `uid` named `tenant` of `installation`.
     pub fn ownership(&self, installation: &str, tenant: &str, uid: &str) -> Ownership {
         if self.installation != installation || self.tenant != tenant {

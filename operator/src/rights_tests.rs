@@ -86,3 +86,12 @@ fn the_operator_can_bind_no_role_but_the_one_for_secrets() {
         !rules.iter().any(|rule| rule.verbs.iter().any(|verb| verb == "escalate" || verb == "impersonate"))
     );
 }
+
+#[test]
+fn the_console_writes_self_service_kinds_and_nothing_else() {
+    let rules = rules("meterplane-console");
+    let reads = ["get", "list", "watch"];
+    let writes = rules.iter().filter(|rule| rule.verbs.iter().any(|verb| !reads.contains(&verb.as_str())));
+    let resources: Vec<_> = writes.flat_map(|rule| rule.resources.clone().unwrap()).collect();
+    assert_eq!(resources, ["usagelimits", "accesspolicies"]);
+}

@@ -72,6 +72,8 @@ pub enum Scope {
     Ingest,
     /// Read dashboards.
     Read,
+    /// Write the tenant's own limits and policies.
+    Admin,
 }
 
 /// Writes a key from 256 random bits.

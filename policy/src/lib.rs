@@ -21,6 +21,7 @@ pub mod limit;
 pub mod matching;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod simulate;
 pub mod slice;
 pub mod snapshot;
 pub mod tenant;

@@ -20,7 +20,7 @@ const DISCOVER: Duration = Duration::from_secs(1);
 /// How many listings apart the streams' ends are read.
 const LAG_EVERY: u64 = 5;
 /// How long a lane may take to finish its intent when the process ends.
-const FINISH: Duration = Duration::from_secs(8);
+pub const FINISH: Duration = Duration::from_secs(8);
 
 struct Task {
     handle: JoinHandle<()>,

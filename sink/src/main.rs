@@ -6,7 +6,8 @@
 //!                           └─ batch ─> dedup ─> blocks ──────┘
 //! ```
 //! `intent`, `batch`, `dedup`, `blocks`, `flush` and `takeover` hold the protocol and do no I/O of their own; `live` is
-//! the only port that does. `model_tests` crashes them at every point.
+//! the only port that does, through `slot`. `violations` does the same for what was refused, in one stream for all tenants.
+//! `model_tests` crashes them at every point.
 
 mod admin;
 mod batch;
@@ -28,7 +29,9 @@ mod metrics;
 mod pending;
 mod port;
 mod removed;
+mod slot;
 mod takeover;
+mod violations;
 
 #[cfg(test)]
 mod model_tests;
@@ -89,10 +92,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         async move { context.holders.follow().await }
     });
     let lanes = tokio::spawn(lanes::run(context.clone()));
+    let violations = tokio::spawn(violations::run(context.clone()));
     tracing::info!(admin = %config.admin_listen, "sinking");
     terminated.await;
     stop.send_replace(true);
-    if lanes.await? {
+    let finished = lanes.await?;
+    // It looks up between inserts, each of which is bounded; what it leaves open is replayed.
+    let finished = tokio::time::timeout(lanes::FINISH, violations).await.is_ok() && finished;
+    if finished {
         context.lease.give_back().await;
         tracing::info!("stopped");
     } else {

@@ -56,6 +56,10 @@ pub struct Metrics {
     pub insert_failures: Counter,
     /// Ids that were looked up in ClickHouse.
     pub lookups: Counter,
+    /// Records of violations stored.
+    pub violations: Counter,
+    /// Records of violations that could not be read, or whose tenant is gone.
+    pub violations_dropped: Counter,
     /// Bytes of ids in memory.
     pub dedup_bytes: Gauge,
     /// Lanes that had a pack in the last seconds.
@@ -85,6 +89,8 @@ impl Metrics {
             insert_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             insert_failures: Counter::default(),
             lookups: Counter::default(),
+            violations: Counter::default(),
+            violations_dropped: Counter::default(),
             dedup_bytes: Gauge::default(),
             active_lanes: Gauge::default(),
             registry: Registry::default(),
@@ -107,6 +113,9 @@ impl Metrics {
         registry.register_with_unit("insert", "Time of an insert", Unit::Seconds, m.insert_seconds.clone());
         registry.register("insert_failures", "Inserts tried again", m.insert_failures.clone());
         registry.register("lookups", "Ids looked up in ClickHouse", m.lookups.clone());
+        registry.register("violations", "Records of violations stored", m.violations.clone());
+        let dropped = "Records of violations that are unreadable, or whose tenant's table is gone";
+        registry.register("violations_dropped", dropped, m.violations_dropped.clone());
         registry.register("dedup_memory_bytes", "Ids of recent events", m.dedup_bytes.clone());
         registry.register("active_lanes", "Lanes with a pack in the last seconds", m.active_lanes.clone());
         Self { registry, ..metrics }

@@ -65,6 +65,7 @@ impl World {
             match table {
                 Table::Raw => self.raw.extend(read_raw(rows)),
                 Table::Removed => self.removed.extend(read_removed(rows)),
+                Table::Violations => panic!("a lane has no violations"),
             }
         }
     }
@@ -202,7 +203,8 @@ fn read_raw(bytes: &[u8]) -> Vec<Row> {
         }
         reader.text();
         let at = reader.origin();
-        reader.take(16);
+        reader.take(32);
+        assert_eq!(reader.take(1), [0], "no charges");
         rows.push(Row { id, at, day });
     }
     rows

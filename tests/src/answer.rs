@@ -37,6 +37,16 @@ impl Call {
         Self { method: "POST".into(), ..Self::get(url) }
     }
 
+    /// A PUT.
+    pub fn put(url: impl Into<String>) -> Self {
+        Self { method: "PUT".into(), ..Self::get(url) }
+    }
+
+    /// A DELETE.
+    pub fn delete(url: impl Into<String>) -> Self {
+        Self { method: "DELETE".into(), ..Self::get(url) }
+    }
+
     /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -74,9 +84,12 @@ impl Call {
         }
         let agent = Agent::new_with_config(config);
         let request = request.body(self.body.clone()).map_err(|error| error.to_string())?;
-        let mut response =
-            if self.method == "GET" { agent.run(request.map(|_| ())) } else { agent.run(request) }
-                .map_err(|error| format!("{} {}: {error}", self.method, self.url))?;
+        let mut response = if matches!(self.method.as_str(), "GET" | "DELETE") {
+            agent.run(request.map(|_| ()))
+        } else {
+            agent.run(request)
+        }
+        .map_err(|error| format!("{} {}: {error}", self.method, self.url))?;
         let headers = response.headers().iter();
         let headers =
             headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));

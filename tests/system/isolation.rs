@@ -4,8 +4,15 @@ use system_tests::{Answer, Call, World, event};
 
 pub const TESTS: &[crate::Test] = &[("no_route_shows_another_tenants_rows", routes)];
 
+const RULE: &str = r"
+apiVersion: meterplane.io/v1alpha1
+kind: UsageLimit
+metadata: {name: limited, namespace: NAME}
+spec: {per: User, match: {features: [limited]}, quota: {max: 0, period: Day}}
+";
+
 fn routes(world: &World) {
-    let (one, two) = (world.tenant("isoone", ""), world.tenant("isotwo", ""));
+    let (one, two) = (world.tenant("isoone", RULE), world.tenant("isotwo", RULE));
     let post = |tenant: &system_tests::TestTenant, user: &str, feature: &str| {
         assert_eq!(tenant.post(world, 0, &event(&format!("{user}{feature}"), feature, user)).status, 202);
     };
@@ -15,12 +22,27 @@ fn routes(world: &World) {
     post(&two, "in-both", "feature-two");
     one.shows(world, 2);
     two.shows(world, 2);
+    // Each tenant has refused attempts of its own.
+    for (tenant, own) in [(&one, "one"), (&two, "two")] {
+        for n in 0..2 {
+            let event = event(&format!("limited-{n}"), "limited", &format!("only-in-{own}"));
+            assert_eq!(tenant.post(world, 0, &event).status, 429);
+        }
+        system_tests::eventually("the refused attempts are on the dashboard", || {
+            let answer = tenant.read(world, "/v1/dashboard/users/exceeded-limits");
+            answer.body.contains(&format!("only-in-{own}")).then_some(()).ok_or(answer.body)
+        });
+    }
 
     let routes = [
         "/v1/dashboard/summary".to_owned(),
         "/v1/dashboard/usage/trends?interval=hour".to_owned(),
         "/v1/dashboard/usage/by-feature".to_owned(),
         "/v1/dashboard/users/in-both/analytics".to_owned(),
+        "/v1/dashboard/violations".to_owned(),
+        "/v1/dashboard/users/exceeded-limits".to_owned(),
+        "/v1/admin/policies/effective".to_owned(),
+        "/v1/admin/usage/limits".to_owned(),
     ];
     let with = |key: &str, route: &str| Call::get(world.console_url(route)).key(key).send();
     for route in &routes {
@@ -29,6 +51,7 @@ fn routes(world: &World) {
             assert_eq!(answer.status, 200, "{route}: {}", answer.body);
             assert!(!answer.body.contains(&format!("feature-{other}")), "{route} of {own}: {}", answer.body);
             assert!(!answer.body.contains(&format!("iso{other}")), "{route} of {own}: {}", answer.body);
+            assert!(!answer.body.contains(&format!("only-in-{other}")), "{route} of {own}: {}", answer.body);
             // The wrong scope, no key, and a key that nobody has.
             with(&tenant.ingest_key, route).problem(403);
             Call::get(world.console_url(route)).send().problem(401);
@@ -50,6 +73,9 @@ fn routes(world: &World) {
     };
     let nobody = with(&one.read_key, "/v1/dashboard/users/nobody/analytics");
     same(&with(&one.read_key, "/v1/dashboard/users/only-in-two/analytics"), &nobody);
+    same(&with(&one.read_key, "/v1/admin/usage/limits/isotwo.limited"), &nobody);
+    same(&with(&one.read_key, "/v1/admin/usage/limits/isoone.nothing"), &nobody);
+    assert_eq!(with(&one.read_key, "/v1/admin/usage/limits/isoone.limited").status, 200);
     for route in &routes {
         let mark = if route.contains('?') { '&' } else { '?' };
         same(&with(&one.read_key, &format!("{route}{mark}tenant=isotwo")), &nobody);

@@ -4,6 +4,7 @@
 //! run one after another. `cargo xtask test` runs them; `cargo test -p system-tests NAME` runs one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod admin_api;
 mod bad_input;
 mod contracts;
 mod crash;
@@ -14,6 +15,7 @@ mod identity;
 mod isolation;
 mod policy_language;
 mod quickstart;
+mod violations;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,8 +37,15 @@ fn side_by_side() -> Vec<Test> {
         identity::TESTS,
         deletion::TESTS,
         contracts::TESTS,
+        admin_api::TESTS,
+        violations::TESTS,
     ]
     .concat()
+}
+
+/// Tests that kill processes.
+fn alone() -> Vec<Test> {
+    [crash::TESTS, violations::CRASH_TESTS].concat()
 }
 
 fn main() -> ExitCode {
@@ -52,7 +61,7 @@ fn main() -> ExitCode {
         tests.into_iter().map(trial).collect()
     };
     if arguments.list {
-        let all = trials(None, [side_by_side(), crash::TESTS.to_vec()].concat());
+        let all = trials(None, [side_by_side(), alone()].concat());
         return libtest_mimic::run(&arguments, all).exit_code();
     }
     let world = match World::start() {
@@ -65,7 +74,7 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(4));
     let first = libtest_mimic::run(&arguments, trials(Some(&world), side_by_side()));
     arguments.test_threads = Some(1);
-    let second = libtest_mimic::run(&arguments, trials(Some(&world), crash::TESTS.to_vec()));
+    let second = libtest_mimic::run(&arguments, trials(Some(&world), alone()));
     let crashed = world.platform.crashes();
     for crash in &crashed {
         eprintln!("a process ended by itself: {crash:?}");

@@ -14,6 +14,7 @@ use crate::connection::{Connection, Endpoint, collect, push_pair};
 use crate::error::ClickHouseError;
 use crate::rows::{RAW_ORDER, REMOVED_ORDER};
 use crate::schema::Table;
+use crate::violation_rows::VIOLATION_ORDER;
 
 /// How long the server may work on an insert.
 const SERVER_LIMIT: Duration = Duration::from_secs(25);
@@ -45,6 +46,7 @@ impl Target {
         let columns = match table {
             Table::Raw => RAW_ORDER,
             Table::Removed => REMOVED_ORDER,
+            Table::Violations => VIOLATION_ORDER,
         };
         let sql = format!("INSERT INTO {}.{} ({columns}) FORMAT RowBinary", lane.database(), table.name());
         let mut url = String::from("/?wait_end_of_query=1");

@@ -4,7 +4,7 @@
 //! | module | for whom |
 //! |---|---|
 //! | [`query`] | everyone who reads: [`Client`] is a small pool of connections, [`Query`] one statement |
-//! | [`insert`], [`rows`] | the sink: [`LaneInserter`] owns one connection, checks its lease and never repeats by itself |
+//! | [`insert`], [`rows`], [`violation_rows`] | the sink: [`LaneInserter`] owns one connection, checks its lease and never repeats by itself |
 //! | [`databases`] | the operator: databases, tables and views, by plan and step |
 //! | [`schema`] | all three: the columns that exist |
 //!
@@ -19,6 +19,7 @@ mod param;
 pub mod query;
 pub mod rows;
 pub mod schema;
+pub mod violation_rows;
 
 pub use connection::{Endpoint, InvalidEndpoint};
 pub use day::Day;

@@ -3,7 +3,7 @@
 //! Changes are additive: a new column goes to the end of its list with a default, and every lane's table gets it when its
 //! database is next planned. A column's type is never changed.
 
-use event::names::{RAW_TABLE, REMOVED_TABLE};
+use event::names::{RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE};
 
 /// Column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ const fn column(name: &'static str, kind: &'static str) -> Column {
 }
 
 /// Columns of `events_raw`, the same in dedicated and pooled lanes.
-pub const RAW_COLUMNS: [Column; 19] = [
+pub const RAW_COLUMNS: [Column; 21] = [
     column("tenant", "UInt64"),
     column("event_hash", "UInt128"),
     column("source", "String"),
@@ -44,6 +44,9 @@ pub const RAW_COLUMNS: [Column; 19] = [
     column("pack", "UInt128"),
     // Pooled lanes hold tenants of different retention. Never, unless the sink says otherwise.
     Column { name: "expires_at", kind: "DateTime('UTC')", rest: "DEFAULT toDateTime(4294967295, 'UTC')" },
+    // The pod that admitted the event, and what it charged (ledger key -> units): from these a ledger that was lost is seeded.
+    column("incarnation", "UInt128"),
+    Column { name: "charges", kind: "Map(String, UInt64)", rest: "CODEC(ZSTD(1))" },
 ];
 
 /// Columns of `removed`: events of a lane that are not in `events_raw`, and why.
@@ -60,6 +63,23 @@ pub const REMOVED_COLUMNS: [Column; 9] = [
     column("at", "DateTime64(3, 'UTC')"),
 ];
 
+/// Columns of `violations`: attempts that a rule did not admit, one row a record of stream `VIOLATIONS`.
+pub const VIOLATION_COLUMNS: [Column; 12] = [
+    column("tenant", "UInt64"),
+    column("rule", "LowCardinality(String)"),
+    column("kind", "Enum8('Limit' = 1, 'Access' = 2)"),
+    column("effect", "Enum8('Refused' = 1, 'Warned' = 2, 'Observed' = 3)"),
+    column("user_key", "UInt128"),
+    column("second", "DateTime('UTC')"),
+    column("count", "UInt64"),
+    column("first", "DateTime64(3, 'UTC')"),
+    column("last", "DateTime64(3, 'UTC')"),
+    column("samples", "Array(String)"),
+    // Where the row came from: (epoch, seq) is one message of the stream, and of one creation of it.
+    column("epoch", "Int64"),
+    column("seq", "UInt64"),
+];
+
 /// Columns of view `events`: what people query. The rest is between the sink and the auditor.
 pub const VIEW_COLUMNS: [&str; 10] =
     ["time", "feature", "user", "user_key", "value", "latency_ms", "source", "id", "received", "data"];
@@ -68,24 +88,36 @@ pub const VIEW_COLUMNS: [&str; 10] =
 /// is 5,600.
 pub const DEDUPLICATION_WINDOW: u32 = 10_000;
 
-/// A lane's table.
+/// A table of a tenant's or a pool's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// `events_raw`.
     Raw,
     /// `removed`.
     Removed,
+    /// `violations`; in databases of tenants only.
+    Violations,
 }
 
 impl Table {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Raw, Self::Removed];
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Raw, Self::Removed, Self::Violations];
+
+    /// Those of a database whose rows are kept for `retention`: what was refused is a tenant's own matter, and a pool has
+    /// no tenant.
+    pub const fn of(retention: Retention) -> &'static [Self] {
+        match retention {
+            Retention::Days(_) => &Self::ALL,
+            Retention::PerRow => &[Self::Raw, Self::Removed],
+        }
+    }
 
     /// Its name in the lane's database.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => RAW_TABLE,
             Self::Removed => REMOVED_TABLE,
+            Self::Violations => VIOLATIONS_TABLE,
         }
     }
 
@@ -94,6 +126,7 @@ impl Table {
         match self {
             Self::Raw => &RAW_COLUMNS,
             Self::Removed => &REMOVED_COLUMNS,
+            Self::Violations => &VIOLATION_COLUMNS,
         }
     }
 
@@ -102,14 +135,15 @@ impl Table {
         match self {
             Self::Raw => "tenant, feature, time, event_hash",
             Self::Removed => "tenant, lane, epoch, seq, idx",
+            Self::Violations => "tenant, second, rule, epoch, seq",
         }
     }
 
-    /// Its partition key, as ClickHouse prints it. Few rows are removed: they need no partitions.
+    /// Its partition key, as ClickHouse prints it. Few rows are removed or refused: they need no partitions.
     pub const fn partition_key(self) -> &'static str {
         match self {
             Self::Raw => "toYYYYMMDD(time)",
-            Self::Removed => "",
+            Self::Removed | Self::Violations => "",
         }
     }
 
@@ -118,7 +152,7 @@ impl Table {
     pub const fn indexes(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Raw => &[("by_hash", "event_hash TYPE bloom_filter(0.001) GRANULARITY 1")],
-            Self::Removed => &[],
+            Self::Removed | Self::Violations => &[],
         }
     }
 
@@ -140,9 +174,13 @@ impl Table {
         match (self, retention) {
             (Self::Raw, Retention::Days(days)) => format!("toDateTime(time) + toIntervalDay({days})"),
             (Self::Removed, Retention::Days(days)) => format!("toDateTime(at) + toIntervalDay({days})"),
+            (Self::Violations, Retention::Days(days)) => format!("second + toIntervalDay({days})"),
             (Self::Raw, Retention::PerRow) => "expires_at".to_owned(),
             (Self::Removed, Retention::PerRow) => {
                 format!("toDateTime(at) + toIntervalDay({POOL_REMOVED_DAYS})")
+            }
+            (Self::Violations, Retention::PerRow) => {
+                format!("second + toIntervalDay({POOL_REMOVED_DAYS})")
             }
         }
     }

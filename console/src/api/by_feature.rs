@@ -10,16 +10,21 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
 use super::cursor::Cursor;
+use super::page::{self, PageInfo};
 use super::params::Params;
 use super::range::{DAY_MS, Range};
 use crate::App;
 use crate::auth::Caller;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problems;
 use crate::query;
 use crate::query::by_feature::{After, Row};
 
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1_000;
+/// The last feature of a page.
+#[derive(Debug, Serialize, Deserialize)]
+struct Last {
+    events: u64,
+    feature: String,
+}
 
 /// Parameters.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -95,16 +100,6 @@ pub struct FeatureUse {
     value: String,
 }
 
-/// Where a list goes on.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PageInfo {
-    /// Whether more follows.
-    has_more: bool,
-    /// Give it as `cursor` to read on; null at the end. Events that are stored meanwhile may move a feature past it.
-    next_cursor: Option<String>,
-}
-
 /// Usage by feature, by event time, most used first.
 #[utoipa::path(
     get,
@@ -121,32 +116,27 @@ pub async fn get(
     Params(params): Params<ByFeatureParams>,
 ) -> Answer<ByFeature> {
     let policy = &caller.policy;
-    let limit = limit(params.limit.as_deref())?;
-    let cursor = params.cursor.map(|text| Cursor::decode(&text, policy.name())).transpose()?;
+    let limit = page::limit(params.limit.as_deref())?;
+    let cursor = params.cursor.map(|text| Cursor::<Last>::decode(&text, policy.name())).transpose()?;
     let range = match &cursor {
         Some(cursor) => cursor.range(),
         None => Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DAY_MS)?,
     };
-    let after = cursor.as_ref().map(|cursor| After { events: cursor.events, feature: &cursor.feature });
+    let after =
+        cursor.as_ref().map(|cursor| After { events: cursor.after.events, feature: &cursor.after.feature });
     let page = query::by_feature::fetch(&app.clickhouse, policy, range, after, limit).await;
     let page = page.map_err(|error| query::failed(policy, &error))?;
     let last = page.features.last().filter(|_| page.has_more);
-    let next_cursor = last.map(|row| Cursor::new(policy.name(), range, row.events, &row.feature).encode());
+    let after = |row: &Row| Last { events: row.events, feature: row.feature.clone() };
+    let next_cursor = last.map(|row| Cursor::new(policy.name(), range, after(row)).encode());
     Ok(Json(ByFeature {
         tenant: policy.name().to_string(),
         from: rfc3339(range.from_ms),
         to: rfc3339(range.to_ms),
         totals: totals(page.all),
-        page: PageInfo { has_more: page.has_more, next_cursor },
+        page: PageInfo::new(page.has_more, next_cursor),
         data: page.features.into_iter().map(feature).collect(),
     }))
-}
-
-fn limit(text: Option<&str>) -> Result<usize, Problem> {
-    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
-    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    limit
-        .ok_or_else(|| Problem::bad_request("limit", format!("must be a whole number from 1 to {MAX_LIMIT}")))
 }
 
 fn totals(all: Row) -> Totals {

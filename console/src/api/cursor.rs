@@ -3,35 +3,28 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use event::TenantName;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::range::{DAY_MS, MAX_RANGE_DAYS, Range};
 use crate::problem::Problem;
 
-/// Where the next page of features begins. It carries nothing that its bearer did not see, so it needs no signature; what
-/// it says is checked and bound like any other parameter.
+/// Where the next page begins: behind `after`, the last entry of the page before. It carries nothing that its bearer did
+/// not see, so it needs no signature; what it says is checked and bound like any other parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
+pub struct Cursor<A> {
     /// Whose pages these are.
     tenant: TenantName,
     from_ms: i64,
     to_ms: i64,
-    /// Events of the last feature.
-    pub events: u64,
-    /// Name of the last feature.
-    pub feature: String,
+    /// The last entry: what the list is ordered by.
+    pub after: A,
 }
 
-impl Cursor {
-    /// A cursor behind `feature`.
-    pub fn new(tenant: &TenantName, range: Range, events: u64, feature: &str) -> Self {
-        Self {
-            tenant: tenant.clone(),
-            from_ms: range.from_ms,
-            to_ms: range.to_ms,
-            events,
-            feature: feature.to_owned(),
-        }
+impl<A: Serialize + DeserializeOwned> Cursor<A> {
+    /// A cursor behind `after`.
+    pub fn new(tenant: &TenantName, range: Range, after: A) -> Self {
+        Self { tenant: tenant.clone(), from_ms: range.from_ms, to_ms: range.to_ms, after }
     }
 
     /// The range of the first page.
@@ -69,13 +62,18 @@ mod tests {
     #[test]
     fn cursors_survive_their_text_form_and_belong_to_one_tenant() {
         let (acme, wayne) = ("acme".parse().unwrap(), "wayne".parse().unwrap());
-        let cursor = Cursor::new(&acme, Range { from_ms: 1, to_ms: 2 }, 3, "it's / 🦀");
+        let after = || (3, "it's / 🦀".to_owned());
+        let cursor = Cursor::new(&acme, Range { from_ms: 1, to_ms: 2 }, after());
         assert_eq!(Cursor::decode(&cursor.encode(), &acme), Ok(cursor.clone()));
-        assert_eq!(Cursor::decode(&cursor.encode(), &wayne).unwrap_err().field(), Some("cursor"));
-        let endless = Cursor::new(&acme, Range { from_ms: 0, to_ms: i64::MAX }, 3, "f");
-        let backward = Cursor::new(&acme, Range { from_ms: 2, to_ms: 1 }, 3, "f");
+        assert_eq!(
+            Cursor::<(u64, String)>::decode(&cursor.encode(), &wayne).unwrap_err().field(),
+            Some("cursor")
+        );
+        let endless = Cursor::new(&acme, Range { from_ms: 0, to_ms: i64::MAX }, after());
+        let backward = Cursor::new(&acme, Range { from_ms: 2, to_ms: 1 }, after());
+        assert!(Cursor::<u64>::decode(&cursor.encode(), &acme).is_err(), "another route's");
         for bad in ["", "x", "{}", "e30", &endless.encode(), &backward.encode()] {
-            assert!(Cursor::decode(bad, &acme).is_err(), "{bad}");
+            assert!(Cursor::<(u64, String)>::decode(bad, &acme).is_err(), "{bad}");
         }
     }
 }

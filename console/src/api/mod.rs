@@ -1,18 +1,26 @@
 //! The Console API: routes, their OpenAPI document, and what every answer carries.
 
+mod body;
 pub mod by_feature;
 mod cursor;
+pub mod effective;
+pub mod exceeded_limits;
+mod page;
 mod params;
+mod places;
 pub mod range;
+pub mod simulate;
 pub mod summary;
 mod tiles;
 pub mod trends;
+pub mod usage_limits;
 pub mod user_analytics;
+pub mod violations;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -38,7 +46,8 @@ const DOCUMENT_PATH: &str = "/v1/openapi.json";
 #[openapi(
     info(
         title = "Meterplane Console API",
-        description = "Dashboards of a tenant: what its users used, read from the stored events.\n\n\
+        description = "Dashboards of a tenant: what its users used and what was refused, read from what is stored; and the tenant's own limits, as \
+            resources in its namespaces.\n\n\
             The tenant follows from the API key alone. What belongs to another tenant, and what does not exist, is answered \
             alike.\n\nEvents are counted by *event time* in half-open ranges `from <= time < to`, exactly: users are counted \
             one by one, values are summed as decimals. Only limits count by time of *receipt*, as quotas do. An event is \
@@ -47,7 +56,10 @@ const DOCUMENT_PATH: &str = "/v1/openapi.json";
             are problem documents (RFC 9457). Clients must ignore members that they do not know.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    tags((name = "dashboard", description = "Usage of the key's tenant"))
+    tags(
+        (name = "dashboard", description = "Usage of the key's tenant"),
+        (name = "admin", description = "Limits of the key's tenant: what is in force, what would be, and its own ones")
+    )
 )]
 struct Document;
 
@@ -57,6 +69,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(trends::get))
         .routes(routes!(by_feature::get))
         .routes(routes!(user_analytics::get))
+        .routes(routes!(violations::get))
+        .routes(routes!(exceeded_limits::get))
+        .routes(routes!(effective::get))
+        .routes(routes!(simulate::post))
+        .routes(routes!(usage_limits::list, usage_limits::create))
+        .routes(routes!(usage_limits::get, usage_limits::replace, usage_limits::delete))
 }
 
 fn document_base() -> OpenApi {
@@ -64,7 +82,7 @@ fn document_base() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("API key (mp_live_…)")
-        .description(Some("An API key with scope `read`."))
+        .description(Some("An API key with scope `read`, to write with scope `admin`."))
         .build();
     let header = ApiKeyValue::with_description("X-API-Key", "The same API key; send one of the two headers.");
     let components = document.components.get_or_insert_default();
@@ -90,8 +108,10 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .route(DOCUMENT_PATH, get(serve_document))
         .route("/v1/dashboard/{*rest}", any(nothing))
+        .route("/v1/admin/{*rest}", any(nothing))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(body::MAX_BYTES))
         .layer(middleware::from_fn_with_state(app.clone(), frame))
         .with_state(app)
 }

@@ -125,6 +125,16 @@ pub enum Sharing {
     ApiKey,
 }
 
+impl From<Per> for Sharing {
+    fn from(per: Per) -> Self {
+        match per {
+            Per::Tenant => Self::Tenant,
+            Per::User => Self::User,
+            Per::ApiKey => Self::ApiKey,
+        }
+    }
+}
+
 /// How long a limit counts.
 #[derive(Debug, Serialize, ToSchema)]
 pub enum Cycle {
@@ -142,6 +152,19 @@ pub enum Cycle {
     Total,
 }
 
+impl From<Window> for Cycle {
+    fn from(window: Window) -> Self {
+        match window {
+            Window::Second => Self::Second,
+            Window::Minute => Self::Minute,
+            Window::Hour => Self::Hour,
+            Window::Day => Self::Day,
+            Window::Month => Self::Month,
+            Window::Total => Self::Total,
+        }
+    }
+}
+
 /// What happens at a limit.
 #[derive(Debug, Serialize, ToSchema)]
 pub enum Action {
@@ -151,6 +174,16 @@ pub enum Action {
     Warn,
     /// Events beyond it are refused.
     Enforce,
+}
+
+impl From<Mode> for Action {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Observe => Self::Observe,
+            Mode::Warn => Self::Warn,
+            Mode::Enforce => Self::Enforce,
+        }
+    }
 }
 
 /// Usage of a range and the state of every limit.
@@ -235,25 +268,10 @@ fn shown(counted: &Counted<'_>, used: Option<u64>) -> LimitUse {
     LimitUse {
         name: limit.name.clone(),
         identity: limit.identity.clone(),
-        per: match limit.per {
-            Per::Tenant => Sharing::Tenant,
-            Per::User => Sharing::User,
-            Per::ApiKey => Sharing::ApiKey,
-        },
+        per: limit.per.into(),
         max: limit.max,
-        window: match limit.window {
-            Window::Second => Cycle::Second,
-            Window::Minute => Cycle::Minute,
-            Window::Hour => Cycle::Hour,
-            Window::Day => Cycle::Day,
-            Window::Month => Cycle::Month,
-            Window::Total => Cycle::Total,
-        },
-        mode: match limit.mode {
-            Mode::Observe => Action::Observe,
-            Mode::Warn => Action::Warn,
-            Mode::Enforce => Action::Enforce,
-        },
+        window: limit.window.into(),
+        mode: limit.mode.into(),
         used,
         remaining: used.map(|used| limit.max.saturating_sub(used)),
         period_start: moment(period.start_ms),

@@ -5,10 +5,12 @@
 //! `tenant_<tenant>.events` directly, so an event is on the dashboard as soon as it is stored.
 
 pub mod by_feature;
+pub mod history;
 pub mod limits;
 pub mod summary;
 pub mod trends;
 pub mod user;
+pub mod violations;
 
 use std::time::Duration;
 

@@ -264,6 +264,7 @@ fn served(object: &ApiKey, id: &str, entry: KeyEntry, now_ms: i64) -> Option<sna
         .map(|scope| match scope {
             api_key::Scope::Ingest => Scope::Ingest,
             api_key::Scope::Read => Scope::Read,
+            api_key::Scope::Admin => Scope::Admin,
         })
         .collect();
     scopes.sort();

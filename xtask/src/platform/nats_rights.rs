@@ -59,7 +59,7 @@ fn ingest() -> User {
     User { name: "ingest", publish, refuse: vec![], subscribe, answers: true }
 }
 
-/// Reads lanes and writes intents and leases. It sees neither policy, which holds key digests, nor ledgers.
+/// Reads lanes and denials and writes intents and leases. It sees neither policy, which holds key digests, nor ledgers.
 fn sink() -> User {
     let mut publish = api(&["INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*", "STREAM.MSG.GET.*"]);
     publish.extend(api(&["DIRECT.GET.*", "DIRECT.GET.*.usage.>"]));
@@ -267,7 +267,10 @@ mod tests {
             "$JS.API.CONSUMER.CREATE.USAGE_acme.c.usage.acme.packs",
             "$JS.API.CONSUMER.MSG.NEXT.USAGE_acme.c",
             "$JS.API.STREAM.MSG.GET.USAGE_acme",
+            "$JS.API.CONSUMER.CREATE.VIOLATIONS.c",
+            "$JS.API.CONSUMER.MSG.NEXT.VIOLATIONS.c",
             "$KV.intents.acme",
+            "$KV.intents.VIOLATIONS",
             "$KV.leases.acme",
         ] {
             assert!(may_publish(&user, subject), "{subject}");
@@ -280,6 +283,7 @@ mod tests {
             "$JS.API.STREAM.MSG.GET.KV_ledger-day-0",
             "$KV.ledger-day-0.k",
             "usage.acme.packs",
+            "violations.acme",
         ] {
             assert!(!may_publish(&user, subject), "{subject}");
         }

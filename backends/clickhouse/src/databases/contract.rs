@@ -1,7 +1,7 @@
 //! What every implementation of [`Databases`] must do. It is run on the fake in unit tests and on a real server in system
 //! tests; it uses databases of its own and removes them. A failure panics with what was expected.
 
-use event::{Lane, Observed, Stamp, TenantName, TenantNumber};
+use event::{Claim, Lane, Observed, Stamp, TenantName, TenantNumber};
 
 use super::plan::{Blocked, DatabaseStep, adopt, plan, release};
 use super::{DatabaseError, DatabaseSpec, DatabaseState, Databases};
@@ -147,10 +147,10 @@ async fn steps_refuse_what_is_not_ours(databases: &impl Databases) {
         DatabaseSpec { stamp: Stamp { installation: "other".to_owned(), ..stamp("u1") }, ..dedicated(30) };
     let seen = plan(&foreign, &databases.observe(&foreign.name).await);
     assert_eq!(seen.steps, [], "nothing is planned for another's database");
-    assert!(matches!(seen.blocked, Some(Blocked::Foreign { .. })), "{:?}", seen.blocked);
+    assert!(matches!(seen.blocked, Some(Blocked::Claimed(Claim::Foreign { .. }))), "{:?}", seen.blocked);
     let recreated = DatabaseSpec { stamp: stamp("u2"), ..dedicated(30) };
     let seen = plan(&recreated, &databases.observe(&recreated.name).await);
-    assert!(matches!(seen.blocked, Some(Blocked::Orphaned { .. })), "{:?}", seen.blocked);
+    assert!(matches!(seen.blocked, Some(Blocked::Claimed(Claim::Orphaned { .. }))), "{:?}", seen.blocked);
     // A plan made of an old observation meets a database that changed hands.
     for step in plan(&foreign, &Observed::Absent).steps {
         let refused = databases.execute(&step).await;
@@ -170,7 +170,7 @@ async fn data_is_released_and_adopted(databases: &impl Databases) {
     assert_eq!(state(databases, &name).await.stamp, Some(released));
     let heir = DatabaseSpec { stamp: stamp("u2"), ..dedicated(30) };
     let seen = plan(&heir, &databases.observe(&name).await);
-    assert!(matches!(seen.blocked, Some(Blocked::RetainedData { .. })), "{:?}", seen.blocked);
+    assert!(matches!(seen.blocked, Some(Blocked::Claimed(Claim::RetainedData { .. }))), "{:?}", seen.blocked);
     if let Some(step) = adopt(&state(databases, &name).await, &heir.stamp) {
         assert_eq!(databases.execute(&step).await, Ok(()), "adoption");
     }

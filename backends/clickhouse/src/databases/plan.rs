@@ -1,6 +1,6 @@
 //! The pure part: which steps lead from what is there to what is wanted.
 
-use event::{Observed, Ownership, Stamp};
+use event::{Claim, Observed, Stamp};
 
 use super::{DatabaseSpec, DatabaseState, TableState, ViewSpec};
 use crate::schema::{Retention, Table};
@@ -59,21 +59,8 @@ pub enum Change {
 pub enum Blocked {
     /// It could not be observed.
     Unknown(String),
-    /// It is somebody else's, or nobody's: its comment is no stamp.
-    Foreign {
-        /// The stamp found.
-        found: Option<Stamp>,
-    },
-    /// Ours by name, but stamped by an earlier Tenant that never gave it back.
-    Orphaned {
-        /// The stamp found.
-        found: Stamp,
-    },
-    /// Its owner was deleted and its data retained: it may be adopted.
-    RetainedData {
-        /// The stamp found.
-        found: Stamp,
-    },
+    /// It is not ours to touch.
+    Claimed(Claim),
     /// A table has a column, sorting key or partition key that cannot be changed in place.
     Incompatible {
         /// The table.
@@ -114,11 +101,11 @@ pub fn plan(want: &DatabaseSpec, have: &Observed<DatabaseState>) -> Plan {
         }
         Observed::Present(state) => state,
     };
-    if let Some(blocked) = claim(&want.stamp, state.stamp.as_ref()) {
+    if let Some(blocked) = want.stamp.claim(state.stamp.as_ref()).map(Blocked::Claimed) {
         return Plan { steps: Vec::new(), blocked: Some(blocked) };
     }
     if let Some(retention) = want.tables {
-        for table in Table::ALL {
+        for &table in Table::of(retention) {
             match state.tables.get(&table) {
                 None => changes.push(Change::CreateTable { table, retention }),
                 Some(found) => match incompatible(table, found) {
@@ -151,19 +138,6 @@ pub fn adopt(have: &DatabaseState, to: &Stamp) -> Option<DatabaseStep> {
         stamp: have.stamp.clone(),
         change: Change::Restamp { to: to.clone() },
     })
-}
-
-/// Why `want` may not touch a database stamped `found`, if so.
-fn claim(want: &Stamp, found: Option<&Stamp>) -> Option<Blocked> {
-    let Some(found) = found else {
-        return Some(Blocked::Foreign { found: None });
-    };
-    match found.ownership(&want.installation, &want.tenant, &want.uid) {
-        Ownership::Ours => None,
-        Ownership::Released => Some(Blocked::RetainedData { found: found.clone() }),
-        Ownership::Orphaned => Some(Blocked::Orphaned { found: found.clone() }),
-        Ownership::Foreign => Some(Blocked::Foreign { found: Some(found.clone()) }),
-    }
 }
 
 fn incompatible(table: Table, found: &TableState) -> Option<Blocked> {

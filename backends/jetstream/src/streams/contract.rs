@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use event::{Lane, Observed, Stamp, TenantName};
+use event::{Claim, Lane, Observed, Stamp, TenantName};
 
 use super::{
     Blocked, BucketSpec, Discard, Expectation, LaneSettings, LedgerWindow, Plan, StreamError, StreamSpec,
@@ -148,7 +148,7 @@ async fn steps_refuse_what_is_not_ours(streams: &impl Streams, spec: &StreamSpec
     let foreign = Stamp { installation: "another".to_owned(), ..spec.stamp.clone() };
     let theirs = StreamSpec { stamp: foreign.clone(), ..spec.clone() };
     let blocked = plan(&theirs, &Observed::Present(ours.clone()), Expectation::MayCreate).blocked;
-    assert_eq!(blocked, Some(Blocked::Foreign { found: Some(spec.stamp.clone()) }));
+    assert_eq!(blocked, Some(Blocked::Claimed(Claim::Foreign { found: Some(spec.stamp.clone()) })));
 
     let mismatch = || Err(StreamError::StampMismatch { found: Some(spec.stamp.clone()) });
     let create = StreamStep::Create(theirs.clone());
@@ -178,7 +178,7 @@ async fn data_is_released_and_adopted(streams: &impl Streams, spec: &StreamSpec)
     let found = Stamp { released: true, ..spec.stamp.clone() };
     for claimant in [spec, &heir] {
         let blocked = plan(claimant, &Observed::Present(released.clone()), Expectation::MayCreate).blocked;
-        assert_eq!(blocked, Some(Blocked::RetainedData { found: found.clone() }));
+        assert_eq!(blocked, Some(Blocked::Claimed(Claim::RetainedData { found: found.clone() })));
     }
     let steps = adopt(&released, &heir.stamp).into_iter().collect();
     execute(streams, &Plan { steps, blocked: None }).await;

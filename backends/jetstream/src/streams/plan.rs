@@ -1,6 +1,6 @@
 //! The pure part: which steps lead from what is there to what is wanted.
 
-use event::{Observed, Ownership, Stamp};
+use event::{Claim, Observed, Stamp};
 
 use super::{Discard, StreamSpec, StreamState};
 
@@ -45,21 +45,8 @@ pub enum Blocked {
     Unknown(String),
     /// It is gone, with what was in it.
     Missing,
-    /// It is somebody else's, or nobody's: it carries no complete stamp.
-    Foreign {
-        /// The stamp found.
-        found: Option<Stamp>,
-    },
-    /// Ours by name, but stamped by an earlier Tenant that never gave it back.
-    Orphaned {
-        /// The stamp found.
-        found: Stamp,
-    },
-    /// Its owner was deleted and its data retained: it may be adopted.
-    RetainedData {
-        /// The stamp found.
-        found: Stamp,
-    },
+    /// It is not ours to touch.
+    Claimed(Claim),
     /// The server cannot change this setting of an existing stream.
     Immutable {
         /// Name of the setting.
@@ -91,8 +78,8 @@ pub fn plan(want: &StreamSpec, have: &Observed<StreamState>, expectation: Expect
         Observed::Absent => return Plan::blocked(Blocked::Missing),
         Observed::Present(state) => state,
     };
-    if let Some(blocked) = claim(&want.stamp, state.stamp.as_ref()) {
-        return Plan::blocked(blocked);
+    if let Some(claim) = want.stamp.claim(state.stamp.as_ref()) {
+        return Plan::blocked(Blocked::Claimed(claim));
     }
     if let Some(field) = immutable(want, state) {
         return Plan::blocked(Blocked::Immutable { field });
@@ -123,19 +110,6 @@ pub fn adopt(have: &StreamState, to: &Stamp) -> Option<StreamStep> {
 impl Plan {
     fn blocked(blocked: Blocked) -> Self {
         Self { steps: Vec::new(), blocked: Some(blocked) }
-    }
-}
-
-/// Why `want` may not touch an object stamped `found`, if so.
-fn claim(want: &Stamp, found: Option<&Stamp>) -> Option<Blocked> {
-    let Some(found) = found else {
-        return Some(Blocked::Foreign { found: None });
-    };
-    match found.ownership(&want.installation, &want.tenant, &want.uid) {
-        Ownership::Ours => None,
-        Ownership::Released => Some(Blocked::RetainedData { found: found.clone() }),
-        Ownership::Orphaned => Some(Blocked::Orphaned { found: found.clone() }),
-        Ownership::Foreign => Some(Blocked::Foreign { found: Some(found.clone()) }),
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use event::{Lane, Observed, Stamp};
+use event::{Claim, Lane, Observed, Stamp};
 
 use super::*;
 use crate::streams::{BucketSpec, LaneSettings, LedgerWindow, Storage};
@@ -88,10 +88,10 @@ fn stamps_decide_who_may_touch_it() {
     let orphaned = other(|s| s.uid = "u0".to_owned());
     let released = other(|s| s.released = true);
     for (found, blocked) in [
-        (None, Blocked::Foreign { found: None }),
-        (Some(foreign.clone()), Blocked::Foreign { found: Some(foreign) }),
-        (Some(orphaned.clone()), Blocked::Orphaned { found: orphaned }),
-        (Some(released.clone()), Blocked::RetainedData { found: released }),
+        (None, Blocked::Claimed(Claim::Foreign { found: None })),
+        (Some(foreign.clone()), Blocked::Claimed(Claim::Foreign { found: Some(foreign) })),
+        (Some(orphaned.clone()), Blocked::Claimed(Claim::Orphaned { found: orphaned })),
+        (Some(released.clone()), Blocked::Claimed(Claim::RetainedData { found: released })),
     ] {
         // Also when its settings have drifted: nothing of another's is repaired.
         let have = with(|state| {

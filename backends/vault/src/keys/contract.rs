@@ -1,7 +1,7 @@
 //! What every implementation of [`TransitKeys`] must do. It is run on the fake in unit tests and on a real server in system
 //! tests; it uses a key of its own and destroys it. A failure panics with what was expected.
 
-use event::{Observed, Stamp, TenantName};
+use event::{Claim, Observed, Stamp, TenantName};
 
 use super::{
     Blocked, Expectation, KeyError, KeySpec, KeyState, KeyStep, Plan, TransitKeys, adopt, plan, release,
@@ -91,7 +91,7 @@ async fn steps_refuse_what_is_not_ours(keys: &impl TransitKeys, spec: &KeySpec) 
     let foreign = Stamp { installation: "another".to_owned(), ..spec.stamp.clone() };
     let theirs = KeySpec { stamp: foreign.clone(), ..spec.clone() };
     let blocked = plan(&theirs, &Observed::Present(before.clone()), Expectation::MayCreate).blocked;
-    assert_eq!(blocked, Some(Blocked::Foreign { found: Some(spec.stamp.clone()) }));
+    assert_eq!(blocked, Some(Blocked::Claimed(Claim::Foreign { found: Some(spec.stamp.clone()) })));
 
     let mismatch = Err(KeyError::StampMismatch { found: Some(spec.stamp.clone()) });
     let tenant = || spec.tenant.clone();
@@ -117,7 +117,7 @@ async fn keys_are_released_and_adopted(keys: &impl TransitKeys, spec: &KeySpec) 
     let found = Stamp { released: true, ..spec.stamp.clone() };
     for claimant in [spec, &heir] {
         let blocked = plan(claimant, &Observed::Present(released.clone()), Expectation::MayCreate).blocked;
-        assert_eq!(blocked, Some(Blocked::RetainedData { found: found.clone() }));
+        assert_eq!(blocked, Some(Blocked::Claimed(Claim::RetainedData { found: found.clone() })));
     }
     let steps = adopt(&released, &heir.stamp).into_iter().collect();
     execute(keys, &Plan { steps, blocked: None }).await;

@@ -1,6 +1,6 @@
 //! The pure part: which steps lead from what is there to what is wanted.
 
-use event::{Observed, Ownership, Stamp, TenantName};
+use event::{Claim, Observed, Stamp, TenantName};
 
 use super::{KeySpec, KeyState};
 
@@ -48,21 +48,8 @@ pub enum Blocked {
     Unknown(String),
     /// It is gone.
     Missing,
-    /// It is somebody else's, or nobody's: it carries no readable stamp.
-    Foreign {
-        /// The stamp found.
-        found: Option<Stamp>,
-    },
-    /// Ours by name, but stamped by an earlier Tenant that never gave it back.
-    Orphaned {
-        /// The stamp found.
-        found: Stamp,
-    },
-    /// Its owner was deleted and the key retained: it may be adopted.
-    RetainedData {
-        /// The stamp found.
-        found: Stamp,
-    },
+    /// It is not ours to touch.
+    Claimed(Claim),
     /// Vault cannot change this property of an existing key.
     Immutable {
         /// Name of the property.
@@ -94,8 +81,8 @@ pub fn plan(want: &KeySpec, have: &Observed<KeyState>, expectation: Expectation)
         Observed::Absent => return Plan::blocked(Blocked::Missing),
         Observed::Present(state) => state,
     };
-    if let Some(blocked) = claim(&want.stamp, state.stamp.as_ref()) {
-        return Plan::blocked(blocked);
+    if let Some(claim) = want.stamp.claim(state.stamp.as_ref()) {
+        return Plan::blocked(Blocked::Claimed(claim));
     }
     let mut steps = Vec::new();
     if state.policy.as_deref() != Some(super::policy::render(&want.tenant, &want.stamp).as_str()) {
@@ -139,19 +126,6 @@ pub fn adopt(have: &KeyState, to: &Stamp) -> Option<KeyStep> {
 impl Plan {
     fn blocked(blocked: Blocked) -> Self {
         Self { steps: Vec::new(), blocked: Some(blocked) }
-    }
-}
-
-/// Why `want` may not touch a key stamped `found`, if so.
-fn claim(want: &Stamp, found: Option<&Stamp>) -> Option<Blocked> {
-    let Some(found) = found else {
-        return Some(Blocked::Foreign { found: None });
-    };
-    match found.ownership(&want.installation, &want.tenant, &want.uid) {
-        Ownership::Ours => None,
-        Ownership::Released => Some(Blocked::RetainedData { found: found.clone() }),
-        Ownership::Orphaned => Some(Blocked::Orphaned { found: found.clone() }),
-        Ownership::Foreign => Some(Blocked::Foreign { found: Some(found.clone()) }),
     }
 }
 

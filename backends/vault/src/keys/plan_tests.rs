@@ -1,4 +1,4 @@
-use event::{Observed, Stamp};
+use event::{Claim, Observed, Stamp};
 
 use super::*;
 use crate::keys::{TransitKey, policy};
@@ -79,10 +79,10 @@ fn stamps_decide_who_may_touch_it() {
     let orphaned = other(|s| s.uid = "u0".to_owned());
     let released = other(|s| s.released = true);
     for (found, blocked) in [
-        (None, Blocked::Foreign { found: None }),
-        (Some(foreign.clone()), Blocked::Foreign { found: Some(foreign) }),
-        (Some(orphaned.clone()), Blocked::Orphaned { found: orphaned }),
-        (Some(released.clone()), Blocked::RetainedData { found: released }),
+        (None, Blocked::Claimed(Claim::Foreign { found: None })),
+        (Some(foreign.clone()), Blocked::Claimed(Claim::Foreign { found: Some(foreign) })),
+        (Some(orphaned.clone()), Blocked::Claimed(Claim::Orphaned { found: orphaned })),
+        (Some(released.clone()), Blocked::Claimed(Claim::RetainedData { found: released })),
     ] {
         let have = with(|state| state.stamp = found);
         assert_eq!(plan(&spec(), &have, Expectation::MayCreate), Plan::blocked(blocked));
