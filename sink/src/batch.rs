@@ -2,7 +2,7 @@
 
 use clickhouse::Day;
 use event::pack::{Pack, PackError, PackedEvent};
-use event::{EventHash, PackId, TenantNumber};
+use event::{EventHash, Incarnation, PackId, TenantNumber};
 use jetstream::LaneMessage;
 
 /// The subject's ending that tells a pack from a fence.
@@ -28,6 +28,8 @@ pub struct Place<'a> {
     pub idx: u32,
     /// The pack's identity.
     pub pack: PackId,
+    /// The pod that admitted the event.
+    pub incarnation: Incarnation,
     /// When a pod received it, in Unix milliseconds.
     pub received_ms: i64,
     /// The event's day.
@@ -153,7 +155,16 @@ impl<'a> Batch<'a> {
         (self.first_ordinal..).zip(events).filter_map(|(ordinal, (seq, idx, pack, event))| {
             // Days were checked when the pack was decoded.
             let day = Day::of(event.time_ms)?;
-            Some(Place { ordinal, seq, idx, pack: pack.id, received_ms: pack.received_ms, day, event })
+            Some(Place {
+                ordinal,
+                seq,
+                idx,
+                pack: pack.id,
+                incarnation: pack.incarnation,
+                received_ms: pack.received_ms,
+                day,
+                event,
+            })
         })
     }
 }

@@ -84,6 +84,7 @@ impl Writer<'_> {
         RawRow {
             event: place.event,
             pack: place.pack,
+            incarnation: place.incarnation,
             received_ms: place.received_ms,
             origin: self.origin(place),
         }

@@ -1,7 +1,7 @@
 //! Rows in ClickHouse's `RowBinary` form, written straight into the block that is sent.
 
 use event::pack::PackedEvent;
-use event::{EventHash, PackId, TenantNumber};
+use event::{EventHash, Incarnation, PackId, TenantNumber};
 
 /// Where a row came from: one event of one pack of one stream, and the intent that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct RawRow<'a> {
     pub event: &'a PackedEvent<'a>,
     /// Its pack.
     pub pack: PackId,
+    /// The pod that admitted it.
+    pub incarnation: Incarnation,
     /// When a pod received it, in Unix milliseconds.
     pub received_ms: i64,
     /// Where it came from.
@@ -32,14 +34,14 @@ pub struct RawRow<'a> {
 }
 
 /// Columns that [`RawRow::encode`] writes, in its order: all but `expires_at`, which keeps its default.
-pub(crate) const RAW_ORDER: &str = "tenant,event_hash,source,id,feature,user_key,user,time,received,value,latency_ms,data,lane,epoch,seq,idx,intent,pack";
+pub(crate) const RAW_ORDER: &str = "tenant,event_hash,source,id,feature,user_key,user,time,received,value,latency_ms,data,lane,epoch,seq,idx,intent,pack,incarnation,charges";
 
 /// Columns that [`RemovedRow::encode`] writes, in its order.
 pub(crate) const REMOVED_ORDER: &str = "tenant,lane,epoch,seq,idx,intent,reason,event_hash,at";
 
 impl RawRow<'_> {
-    /// Bytes of a row without its texts, at most.
-    pub const FIXED_BYTES: usize = 150;
+    /// Bytes of a row without its texts and charges, at most.
+    pub const FIXED_BYTES: usize = 168;
 
     /// Appends the row.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -64,6 +66,12 @@ impl RawRow<'_> {
         put_text(out, event.data);
         put_origin(out, &self.origin);
         out.extend_from_slice(&self.pack.0.to_le_bytes());
+        out.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        put_length(out, event.charges.len());
+        for charge in &event.charges {
+            put_text(out, charge.key);
+            out.extend_from_slice(&charge.units.to_le_bytes());
+        }
     }
 }
 
@@ -113,7 +121,13 @@ fn put_origin(out: &mut Vec<u8>, origin: &Origin<'_>) {
     out.extend_from_slice(&origin.intent.to_le_bytes());
 }
 
-/// A length as LEB128.
+/// Length, then the bytes.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_length(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// As LEB128.
 pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
@@ -122,17 +136,12 @@ pub(crate) fn put_length(out: &mut Vec<u8>, mut length: usize) {
     out.push(length as u8);
 }
 
-/// Length as LEB128, then the bytes.
-pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    put_length(out, text.len());
-    out.extend_from_slice(text.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::schema::{RAW_COLUMNS, REMOVED_COLUMNS};
     use event::decimal::Decimal;
+    use event::pack::Charge;
 
     #[test]
     fn every_column_without_a_default_is_written() {
@@ -151,7 +160,7 @@ mod tests {
             time_ms: 4,
             value: Decimal::from_millionths(-1),
             latency_ms: None,
-            charges: vec![],
+            charges: vec![Charge { key: "k", units: 2 }],
             source: "",
             id: "i",
             feature: "f",
@@ -159,12 +168,14 @@ mod tests {
             data: &"x".repeat(300),
         };
         let origin = Origin { lane: "l", epoch: 5, seq: 6, idx: 7, intent: 8 };
-        let row = RawRow { event: &event, pack: PackId(9), received_ms: 10, origin };
+        let row =
+            RawRow { event: &event, pack: PackId(9), incarnation: Incarnation(11), received_ms: 10, origin };
         let mut out = Vec::new();
         row.encode(&mut out);
         // 300 = 0b10_0101100: 0xAC 0x02.
-        assert_eq!(out[out.len() - 46 - 300 - 2..][..2], [0xAC, 0x02]);
-        assert!(out.len() <= RawRow::FIXED_BYTES + 300 + 3);
+        assert_eq!(out[out.len() - 73 - 300 - 2..][..2], [0xAC, 0x02]);
+        assert_eq!(out[out.len() - 11..], [1, 1, b'k', 2, 0, 0, 0, 0, 0, 0, 0], "one charge of two units");
+        assert!(out.len() <= RawRow::FIXED_BYTES + 300 + 3 + 11);
         let without_latency = out.len();
         out.clear();
         RawRow { event: &PackedEvent { latency_ms: Some(0), ..event.clone() }, ..row }.encode(&mut out);

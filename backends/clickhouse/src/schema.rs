@@ -21,7 +21,7 @@ const fn column(name: &'static str, kind: &'static str) -> Column {
 }
 
 /// Columns of `events_raw`, the same in dedicated and pooled lanes.
-pub const RAW_COLUMNS: [Column; 19] = [
+pub const RAW_COLUMNS: [Column; 21] = [
     column("tenant", "UInt64"),
     column("event_hash", "UInt128"),
     column("source", "String"),
@@ -44,6 +44,9 @@ pub const RAW_COLUMNS: [Column; 19] = [
     column("pack", "UInt128"),
     // Pooled lanes hold tenants of different retention. Never, unless the sink says otherwise.
     Column { name: "expires_at", kind: "DateTime('UTC')", rest: "DEFAULT toDateTime(4294967295, 'UTC')" },
+    // The pod that admitted the event, and what it charged (ledger key -> units): from these a ledger that was lost is seeded.
+    column("incarnation", "UInt128"),
+    Column { name: "charges", kind: "Map(String, UInt64)", rest: "CODEC(ZSTD(1))" },
 ];
 
 /// Columns of `removed`: events of a lane that are not in `events_raw`, and why.
