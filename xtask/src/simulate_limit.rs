@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::http::Http;
-use crate::load::Target;
+use crate::load::target::Target;
 use crate::{Cancel, Error, Paths, Progress, Result};
 
 /// The console gives up after two minutes by itself.
