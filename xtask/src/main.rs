@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Result, codegen, commands, replay, simulate, test, tidy, up};
+use xtask::{Result, codegen, commands, replay, simulate, simulate_limit, test, tidy, up};
 
 /// Developer commands of Meterplane.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ enum Command {
     Replay(replay::Args),
     /// Send a simulated day of enterprises through the running platform.
     Simulate(simulate::Args),
+    /// Say who a proposed limit would have blocked in the last days, from the stored events of the running platform.
+    SimulateLimit(simulate_limit::Args),
     /// Write the files that are generated from code.
     Codegen(codegen::Args),
     /// Check what the repository promises about itself.
@@ -73,6 +75,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::run(&args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::SimulateLimit(args) => simulate_limit::run(&args).map(done),
         Command::Codegen(args) => codegen::run(&args),
         Command::Tidy => tidy::run(),
     }
