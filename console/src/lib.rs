@@ -48,6 +48,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// UsageLimits in the cluster.
     pub usage_limits: Resources,
+    /// AccessPolicies in the cluster.
+    pub access_policies: Resources,
     /// Simulations that may run at once.
     pub simulations: Semaphore,
     /// Names of requests.
@@ -71,7 +73,8 @@ impl App {
             clickhouse,
             pseudonyms: Pseudonyms::new(vault),
             metrics,
-            usage_limits: Resources::new(kube, ApiResource::erase::<crds::UsageLimit>(&())),
+            usage_limits: Resources::new(kube.clone(), ApiResource::erase::<crds::UsageLimit>(&())),
+            access_policies: Resources::new(kube, ApiResource::erase::<crds::AccessPolicy>(&())),
             simulations: Semaphore::new(SIMULATIONS),
             ids: RequestIds::new()?,
         })

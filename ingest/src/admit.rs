@@ -18,7 +18,7 @@ use crate::http::{Caller, Mode};
 use crate::lane::{Outcome, Submitted};
 use crate::metrics::Metrics;
 use crate::problem::Problem;
-use crate::quota::{Limited, TakeError, Taken};
+use crate::quota::{Limited, Met, Standing, TakeError, Taken};
 use crate::snapshot::Policies;
 use crate::violations::Denial;
 
@@ -40,6 +40,8 @@ pub struct Admission {
     pub denied: Option<AccessDenial>,
     /// What accepted events were beyond, of limits and policies that only warn.
     pub warnings: Vec<Warning>,
+    /// How the limits stand that the events met.
+    pub standings: Vec<Standing>,
 }
 
 /// A limit or an access policy that an accepted event was beyond.
@@ -101,32 +103,25 @@ impl Admission {
         metrics.count_events(tenant, "rejected", (self.rejected.len() - limited - denied) as u64);
     }
 
-    fn refuse(&mut self, index: usize, code: &'static str, detail: String) -> &mut Rejected {
-        let (field, limit, policy, retry_after_ms) = (String::new(), None, None, None);
-        let at = self.rejected.len();
-        self.rejected.push(Rejected { index, code, field, detail, limit, policy, retry_after_ms });
-        &mut self.rejected[at]
-    }
-
     fn invalid(&mut self, index: usize, invalid: Invalid) {
-        self.refuse(index, invalid.code, invalid.detail).field = invalid.field;
+        self.rejected.push(Rejected::invalid(index, invalid));
     }
 
     fn limit(&mut self, index: usize, limited: Box<Limited>) {
-        let rejected = self.refuse(index, LIMIT_EXCEEDED, used_up(&limited));
-        rejected.limit = Some(limited.limit.clone());
-        rejected.retry_after_ms = Some(limited.retry_after_ms);
+        let retry_after_ms = Some(limited.retry_after_ms);
+        let rejected = Rejected::limited(index, &limited.limit, limited.used, limited.max, retry_after_ms);
+        self.rejected.push(rejected);
         self.limited.get_or_insert(limited);
     }
 
     fn deny(&mut self, index: usize, denial: AccessDenial) {
-        self.refuse(index, ACCESS_DENIED, not_admitted(&denial)).policy = Some(denial.policy.clone());
+        self.rejected.push(Rejected::denied(index, &denial));
         self.denied.get_or_insert(denial);
     }
 }
 
-fn used_up(limited: &Limited) -> String {
-    format!("Plan Limit Exceeded: {} of {} used", limited.used, limited.max)
+fn used_up(used: u64, max: u64) -> String {
+    format!("Plan Limit Exceeded: {used} of {max} used")
 }
 
 /// Says which access policy does not admit an event.
@@ -137,12 +132,37 @@ pub fn not_admitted(denial: &AccessDenial) -> String {
     }
 }
 
+impl Rejected {
+    fn new(index: usize, code: &'static str, detail: String) -> Self {
+        let (field, limit, policy, retry_after_ms) = (String::new(), None, None, None);
+        Self { index, code, field, detail, limit, policy, retry_after_ms }
+    }
+
+    /// An event that is wrong itself.
+    pub fn invalid(index: usize, Invalid { code, field, detail }: Invalid) -> Self {
+        Self { field, ..Self::new(index, code, detail) }
+    }
+
+    /// An event that an access policy does not admit.
+    pub fn denied(index: usize, denial: &AccessDenial) -> Self {
+        Self { policy: Some(denial.policy.clone()), ..Self::new(index, ACCESS_DENIED, not_admitted(denial)) }
+    }
+
+    /// An event that is over a limit.
+    pub fn limited(index: usize, limit: &str, used: u64, max: u64, retry_after_ms: Option<u64>) -> Self {
+        let rejected = Self::new(index, LIMIT_EXCEEDED, used_up(used, max));
+        Self { limit: Some(limit.to_owned()), retry_after_ms, ..rejected }
+    }
+}
+
 /// An event that has its units.
 struct Admitted<'a> {
     event: UsageEvent<'a>,
     hash: EventHash,
     user: UserKey,
     taken: Taken,
+    /// The time of receipt that its units were taken for, Unix milliseconds.
+    received_ms: i64,
 }
 
 /// Admits a request's events.
@@ -161,8 +181,8 @@ pub async fn admit(
         Problem::unavailable("the tenant's pseudonym key is not available yet")
     })?;
     let received_ms = app.clock.now_ms();
-    let mut decision =
-        Decision { app, policies, caller, received_ms, periods: caller.policy.periods(received_ms) };
+    let periods = caller.policy.periods(received_ms);
+    let mut decision = Decision { app, policies, caller, received_ms, periods, met: Met::default() };
     let mut seen = HashSet::with_capacity(events.len());
     let mut admitted = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -182,7 +202,8 @@ pub async fn admit(
         match decision.take(&event, user).await {
             Ok((taken, remarks)) => {
                 attempt.beyond(decision.received_ms, taken.exceeded(), &remarks, &mut admission);
-                admitted.push(Admitted { event, hash, user, taken });
+                let received_ms = decision.received_ms;
+                admitted.push(Admitted { event, hash, user, taken, received_ms });
             }
             Err(Refused::Invalid(invalid)) => {
                 // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
@@ -208,11 +229,13 @@ pub async fn admit(
         }
     }
     admission.accepted = admitted.len();
-    publish(app, caller, admitted, decision.received_ms).await?;
+    admission.standings = app.quotas.standings(&caller.policy, &decision.met);
+    publish(app, caller, admitted).await?;
     Ok(admission)
 }
 
-fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a>, Invalid>>, Problem> {
+/// Reads the events that a request carries; what is wrong with one is its own.
+pub fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a>, Invalid>>, Problem> {
     match mode {
         Mode::Binary(attributes) => Ok(vec![wire::parse_binary(attributes.iter().cloned(), body)]),
         Mode::Body(form) => {
@@ -226,7 +249,8 @@ fn parse<'a>(mode: &'a Mode, body: &'a Bytes) -> Result<Vec<Result<UsageEvent<'a
     }
 }
 
-fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (EventHash, UserKey) {
+/// Identity of an event, and the pseudonym of its user.
+pub fn identify(key: &PseudonymKey, event: &UsageEvent<'_>, key_id: &str) -> (EventHash, UserKey) {
     let source = event.source.as_deref().unwrap_or(key_id);
     (key.event(source, &event.id), key.user(event.user.as_deref()))
 }
@@ -275,7 +299,7 @@ impl Attempt<'_> {
         for (limited, effect) in limits {
             self.record(received_ms, (RuleKind::Limit, &limited.identity), *effect);
             if *effect == Effect::Warned {
-                let (detail, limit) = (used_up(limited), Some(limited.limit.clone()));
+                let (detail, limit) = (used_up(limited.used, limited.max), Some(limited.limit.clone()));
                 let warning = Warning { index, code: LIMIT_EXCEEDED, detail, limit, policy: None };
                 admission.warnings.push(warning);
             }
@@ -296,6 +320,7 @@ struct Decision<'a> {
     caller: &'a Caller,
     received_ms: i64,
     periods: Periods,
+    met: Met,
 }
 
 impl Decision<'_> {
@@ -312,6 +337,7 @@ impl Decision<'_> {
                 Cause::Invalid(invalid) => Refused::Invalid(invalid),
                 Cause::Access(denial) => Refused::Denied(denial),
             })?;
+            self.met.note(&permit.needs);
             match self.app.quotas.take(policy, &self.policies.ledgers, &permit.needs).await {
                 Ok(taken) if self.app.pod.is_fenced() => {
                     taken.credit();
@@ -331,60 +357,62 @@ impl Decision<'_> {
 }
 
 /// Hands the events to the tenant's lane and waits until the fate of every pack is known.
-async fn publish(
-    app: &App,
-    caller: &Caller,
-    admitted: Vec<Admitted<'_>>,
-    received_ms: i64,
-) -> Result<(), Problem> {
-    if admitted.is_empty() {
-        return Ok(());
-    }
-    let snapshot = caller.policy.snapshot();
-    let packed = admitted.iter().map(|admitted| PackedEvent {
-        tenant: snapshot.number,
-        event_hash: admitted.hash,
-        user_key: admitted.user,
-        time_ms: admitted.event.time_ms.unwrap_or(received_ms),
-        value: admitted.event.value,
-        latency_ms: admitted.event.latency_ms,
-        charges: admitted.taken.charges(),
-        source: admitted.event.source.as_deref().unwrap_or(&caller.key.id),
-        id: &admitted.event.id,
-        feature: &admitted.event.feature,
-        user: admitted.event.user.as_deref().unwrap_or_default(),
-        data: admitted.event.data,
-    });
-    let submitted = app.lanes.packer(&snapshot.lane).submit(packed, received_ms);
-    let taken = admitted.into_iter().map(|admitted| admitted.taken);
-    let submitted = match submitted {
-        Ok(submitted) => submitted,
-        Err(busy) => {
-            taken.for_each(Taken::credit);
-            return Err(Problem::unavailable(format!("lane {}: {busy}", snapshot.lane)));
+async fn publish(app: &App, caller: &Caller, admitted: Vec<Admitted<'_>>) -> Result<(), Problem> {
+    let lane = &caller.policy.snapshot().lane;
+    let packer = app.lanes.packer(lane);
+    let (mut submitted, mut failure) = (Vec::with_capacity(admitted.len()), None);
+    // A pack says when its events were received, and that decides the period: those decided anew have another one.
+    for same in admitted.chunk_by(|a, b| a.received_ms == b.received_ms) {
+        match packer.submit(same.iter().map(|admitted| packed(caller, admitted)), same[0].received_ms) {
+            Ok(more) => submitted.extend(more),
+            Err(busy) => {
+                failure = Some(format!("lane {lane}: {busy}"));
+                break;
+            }
         }
-    };
-    let mut failure = None;
-    for (taken, submitted) in taken.zip(submitted) {
-        match fate(submitted).await {
-            Outcome::Stored => taken.settle(),
+    }
+    let mut submitted = submitted.into_iter();
+    for admitted in admitted {
+        let outcome = match submitted.next() {
+            Some(submitted) => fate(submitted).await,
+            None => Outcome::Failed(String::new()),
+        };
+        let why = match outcome {
+            Outcome::Stored => {
+                admitted.taken.settle();
+                continue;
+            }
             Outcome::Failed(why) => {
-                taken.credit();
-                failure.get_or_insert(why);
+                admitted.taken.credit();
+                why
             }
             Outcome::Unknown(why) => {
-                taken.settle();
-                failure.get_or_insert(why);
+                admitted.taken.settle();
+                why
             }
-        }
+        };
+        failure.get_or_insert_with(|| {
+            format!("lane {lane} did not acknowledge: {why}; send the same ids again")
+        });
     }
-    match failure {
-        None => Ok(()),
-        Some(why) => {
-            let detail =
-                format!("lane {} did not acknowledge: {why}; send the same ids again", snapshot.lane);
-            Err(Problem::unavailable(detail))
-        }
+    failure.map_or(Ok(()), |detail| Err(Problem::unavailable(detail)))
+}
+
+fn packed<'a>(caller: &'a Caller, admitted: &'a Admitted<'_>) -> PackedEvent<'a> {
+    let event = &admitted.event;
+    PackedEvent {
+        tenant: caller.policy.snapshot().number,
+        event_hash: admitted.hash,
+        user_key: admitted.user,
+        time_ms: event.time_ms.unwrap_or(admitted.received_ms),
+        value: event.value,
+        latency_ms: event.latency_ms,
+        charges: admitted.taken.charges(),
+        source: event.source.as_deref().unwrap_or(&caller.key.id),
+        id: &event.id,
+        feature: &event.feature,
+        user: event.user.as_deref().unwrap_or_default(),
+        data: event.data,
     }
 }
 

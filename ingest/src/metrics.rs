@@ -27,7 +27,7 @@ pub struct RequestLabels {
 /// Ledger operations by kind and result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LedgerLabels {
-    /// `grant`, `return` or `recall`.
+    /// `grant`, `return`, `recall` or, of rates, `lease`.
     pub op: &'static str,
     /// `ok`, `conflict`, `denied` or `unknown`.
     pub result: &'static str,

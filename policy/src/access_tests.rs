@@ -19,7 +19,9 @@ fn deny(name: &str, expression: &str) -> Access {
     policy(name, AccessEffect::Deny, Mode::Enforce, &[expression])
 }
 
-fn ask(policies: &[Access], json: &str) -> Result<Vec<(String, Effect)>, (String, Option<String>)> {
+type Answer = Result<Vec<(String, Effect)>, (String, Option<String>)>;
+
+fn ask(policies: &[Access], json: &str) -> Answer {
     let event = parse(json, Form::Plain).unwrap();
     let zone = crate::window::zone("Europe/Zurich").unwrap();
     // 2026-11-21 05:00 UTC, a Saturday, is six o'clock in Zurich.

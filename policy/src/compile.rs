@@ -238,7 +238,7 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
     let epoch = counting_epoch(rule, &inputs.time_zone);
     let over = override_of(rule, inputs);
     let max = over.map_or(rule.max, |over| over.max);
-    let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max);
+    let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max && old.burst == rule.burst);
     Limit {
         identity: rule.identity.clone(),
         name: rule.name.clone(),
@@ -342,6 +342,13 @@ mod tests {
         assert_eq!(next(5).limits[0].cap_generation, 7);
         assert_eq!(next(5).content_hash(), first.content_hash(), "nothing changed, so nothing is written");
         assert_eq!(next(6).limits[0].cap_generation, 9);
+        let burst = RuleInput { burst: 1, ..rule("Plan", "events", 5) };
+        let later = Inputs { generation: 9, ..inputs(vec![burst], Some(&first)) };
+        let changed = compile(later).unwrap().snapshot;
+        assert_eq!(
+            changed.limits[0].cap_generation, 9,
+            "a pod with the older burst is refused by the ledger"
+        );
     }
 
     #[test]

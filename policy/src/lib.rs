@@ -21,6 +21,8 @@ pub mod limit;
 pub mod matching;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod rate;
+pub mod rate_share;
 mod seen;
 pub mod simulate;
 pub mod slice;

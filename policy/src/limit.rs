@@ -41,7 +41,7 @@ pub struct Limit {
     pub warn_at: Vec<u8>,
     /// Counting epoch: changes with window, zone, match and measure, so that a changed meaning starts a new count.
     pub epoch: String,
-    /// Snapshot generation that last changed `max`; a pod with an older one is refused by the ledger.
+    /// Snapshot generation that last changed `max` or `burst`; a pod with an older one is refused by the ledger.
     pub cap_generation: u64,
     /// The resource that said so.
     pub origin: Origin,

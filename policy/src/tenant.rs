@@ -174,6 +174,11 @@ impl QuotaKey {
         format!("{lineage}.{}.{seconds}.{subject}.{}", limit.epoch, limit.identity)
     }
 
+    /// The same for a rate, which has one record for all its windows.
+    pub fn rate(&self) -> Self {
+        Self { period_start_ms: 0, ..*self }
+    }
+
     /// Ledger shard of the record.
     pub fn shard(&self) -> u8 {
         let mut hasher = blake3::Hasher::new();

@@ -9,6 +9,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_limit_written_through_the_console_is_a_resource_and_is_enforced", written),
     ("what_others_manage_is_answered_with_their_name_and_the_yaml", owned_elsewhere),
     ("the_apiservers_refusals_name_the_field", refused),
+    ("an_access_policy_written_through_the_console_refuses", access),
     ("effective_limits_say_who_declared_them", effective),
     ("a_simulation_blocks_what_the_enforced_limit_blocked", simulated),
 ];
@@ -150,6 +151,29 @@ fn refused(world: &World) {
     other["per"] = json!("Tenant");
     let change = send(world, Call::put, "usage/limits/adminrefused.fixed", &key, &json!({"spec": other}));
     assert_eq!(change.problem(422)["field"], "spec.per");
+}
+
+fn access(world: &World) {
+    let (tenant, key) = tenant(world, "adminaccess", "");
+    let rules = json!([{"name": "no-exports", "match": {"features": ["export.*"]}}]);
+    let body = json!({"name": "closed", "spec": {"effect": "Deny", "rules": rules}});
+    let created = send(world, Call::post, "policies", &key, &body);
+    assert_eq!((created.status, &created.json()["kind"]), (201, &json!("AccessPolicy")), "{}", created.body);
+    send(world, Call::post, "policies", &key, &body).problem(409);
+    let mut n = 0;
+    eventually("the policy is in force", || {
+        n += 1;
+        let answer = tenant.post(world, 0, &event(&format!("e{n}"), "export.pdf", "ann"));
+        (answer.status == 403 || answer.status == 429).then_some(()).ok_or(answer.body)
+    });
+    assert_eq!(tenant.post(world, 0, &event("login", "login", "ann")).status, 202);
+    let rule = eventually("the refused attempt is on the dashboard", || {
+        let answer = tenant.read(world, "/v1/dashboard/violations").json();
+        answer["data"].get(0).cloned().ok_or_else(|| answer.to_string())
+    });
+    assert_eq!((&rule["kind"], &rule["effect"]), (&json!("Access"), &json!("Refused")), "{rule}");
+    let limits = tenant.read(world, "/v1/dashboard/users/exceeded-limits").json();
+    assert_eq!(limits["data"], json!([]), "an access policy is no limit");
 }
 
 fn effective(world: &World) {

@@ -15,6 +15,7 @@ mod identity;
 mod isolation;
 mod policy_language;
 mod quickstart;
+mod rates;
 mod violations;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn side_by_side() -> Vec<Test> {
         policy_language::TESTS,
         identity::TESTS,
         deletion::TESTS,
+        rates::TESTS,
         contracts::TESTS,
         admin_api::TESTS,
         violations::TESTS,

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use system_tests::{TestTenant, World, event, eventually, within};
 
 pub const TESTS: &[crate::Test] = &[
-    ("modes_warn_observe_and_enforce_the_same_numbers", modes),
-    ("access_policies_refuse_warn_and_let_pass", access),
-    ("wrong_costly_and_unclaimed_rules_are_refused_by_field_and_the_last_form_stays", refused),
-    ("the_status_tells_limits_and_pods", told),
+    ("policy_modes_warn_observe_and_enforce_the_same_numbers", modes),
+    ("policy_of_access_refuses_warns_and_lets_pass", access),
+    ("policy_that_is_wrong_costly_or_unclaimed_names_the_field_and_the_last_form_stays", refused),
+    ("policy_status_tells_limits_and_pods", told),
 ];
 
 /// Reason and message of a condition of an object.

@@ -28,6 +28,7 @@ pub mod replay;
 pub mod run;
 pub mod signal;
 pub mod simulate;
+pub mod simulate_limit;
 pub mod test;
 pub mod tidy;
 pub mod tools;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Result, bench, codegen, commands, prove, replay, simulate, test, tidy, up};
+use xtask::{Result, bench, codegen, commands, prove, replay, simulate, simulate_limit, test, tidy, up};
 
 /// Developer commands of Meterplane.
 #[derive(Debug, Parser)]
@@ -49,6 +49,8 @@ enum Command {
     Bench(bench::Args),
     /// Prove a promise on the real parts, with the seed, the commit and the numbers in a file.
     Prove(prove::Args),
+    /// Say who a proposed limit would have blocked in the last days, from the stored events of the running platform.
+    SimulateLimit(simulate_limit::Args),
     /// Write the files that are generated from code.
     Codegen(codegen::Args),
     /// Check what the repository promises about itself.
@@ -79,6 +81,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Prove(args) => prove::run(&args),
+        Command::SimulateLimit(args) => simulate_limit::run(&args).map(done),
         Command::Codegen(args) => codegen::run(&args),
         Command::Tidy => tidy::run(),
     }

@@ -10,7 +10,7 @@
 //! | `Publisher` | the subject itself |
 //! | `Bucket` writes | `$KV.<bucket>.<key>` |
 //! | `Bucket::get` | `$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>` |
-//! | `Bucket::open`, `server_time` | `$JS.API.STREAM.INFO.KV_<bucket>` |
+//! | `Bucket::open`, `about`, `server_time` | `$JS.API.STREAM.INFO.KV_<bucket>` |
 //! | `Bucket::{keys, entries, watch}` | the one above, `$JS.API.CONSUMER.CREATE.KV_<bucket>.>`, `$JS.API.CONSUMER.MSG.NEXT.KV_<bucket>.>` |
 //! | `LaneReader`, `read_range` | the same three for the stream |
 //! | `Streams` | `$JS.API.STREAM.{INFO,CREATE,UPDATE,DELETE}.*`, `$JS.API.STREAM.NAMES` |
@@ -27,7 +27,7 @@ pub mod streams;
 
 pub use client::{Client, Config, ConnectError};
 pub use event::{Observed, Ownership, Stamp};
-pub use kv::{Bucket, CasError, Entry, KvError, Watch, WatchEvent};
+pub use kv::{About, Bucket, CasError, Entry, KvError, Watch, WatchEvent};
 pub use lane_reader::{LaneMessage, LaneReader, ReadError};
 pub use publish::{Ack, PublishError, Publisher};
 pub use streams::{

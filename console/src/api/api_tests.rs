@@ -203,6 +203,14 @@ async fn wrong_bodies_name_the_member_to_mend() {
         ),
         (post, 4, r#"{"name":"X","spec":{"per":"User"}}"#.to_owned(), 422, "name"),
         (post, 4, r#"{"name":"x","namespace":"wayne","spec":{"per":"User"}}"#.to_owned(), 422, "namespace"),
+        (
+            "POST /v1/admin/policies",
+            4,
+            spec(r#"{"effect":"Deny","rules":[{"nam":"a","name":"a"}]}"#),
+            422,
+            "spec.rules[0].nam",
+        ),
+        ("POST /v1/admin/policies", 4, spec(r#"{"effect":"Forbid","rules":[]}"#), 422, "spec.effect"),
         (simulate, 1, spec(r#"{"per":"ApiKey","quota":{"max":5,"period":"Day"}}"#), 422, "spec.per"),
         (simulate, 1, r#"{"days":93,"spec":{"per":"User"}}"#.to_owned(), 422, "days"),
     ] {
@@ -239,7 +247,7 @@ fn the_document_declares_every_route_with_its_errors() {
     let document: serde_json::Value = serde_json::from_str(&openapi_json()).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 10);
+    assert_eq!(paths.len(), 11);
     for (path, item) in paths {
         for (method, operation) in item.as_object().unwrap() {
             assert!(

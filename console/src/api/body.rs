@@ -54,6 +54,10 @@ pub fn typed<T: DeserializeOwned>(path: &str, value: Value) -> Result<T, Problem
 
 /// The path of the first member of `given` that `known`, the same value as it was understood, does not have.
 pub fn unknown_member(path: &str, given: &Value, known: &Value) -> Option<String> {
+    if let (Value::Array(given), Value::Array(known)) = (given, known) {
+        let mut items = given.iter().zip(known).enumerate();
+        return items.find_map(|(at, (given, known))| unknown_member(&format!("{path}[{at}]"), given, known));
+    }
     let Value::Object(given) = given else { return None };
     given.iter().find_map(|(name, value)| {
         let path = format!("{path}.{name}");
@@ -91,6 +95,8 @@ mod tests {
         );
         assert_eq!(found(json!({"per": "User", "suspend": false, "warnAt": []})), None);
         assert_eq!(found(json!({"suspended": true})).unwrap(), "spec.suspended");
+        let rules = |name: &str| json!({"rules": [{"name": "a"}, {name: "b"}]});
+        assert_eq!(unknown_member("spec", &rules("nam"), &rules("name")).unwrap(), "spec.rules[1].nam");
     }
 
     #[test]

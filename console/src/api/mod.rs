@@ -8,6 +8,7 @@ pub mod exceeded_limits;
 mod page;
 mod params;
 mod places;
+pub mod policies;
 pub mod range;
 pub mod simulate;
 pub mod summary;
@@ -73,6 +74,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(exceeded_limits::get))
         .routes(routes!(effective::get))
         .routes(routes!(simulate::post))
+        .routes(routes!(policies::create))
         .routes(routes!(usage_limits::list, usage_limits::create))
         .routes(routes!(usage_limits::get, usage_limits::replace, usage_limits::delete))
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{auth, body};
+use super::{auth, body, headers};
 use crate::App;
 use crate::admit::{self, Admission, Rejected, Warning};
 use crate::metrics::RequestLabels;
@@ -55,7 +55,12 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
         Ok::<_, Problem>(admission)
     });
     match admitted.await {
-        Ok(admission) => respond(&name, &admission?),
+        Ok(admission) => {
+            let admission = admission?;
+            let mut response = respond(&name, &admission).unwrap_or_else(Problem::into_response);
+            headers::apply(response.headers_mut(), &admission.standings, admission.limited.as_deref());
+            Ok(response)
+        }
         Err(error) => {
             tracing::error!(tenant = name, %error, "a request ended in a panic");
             Err(Problem::unavailable("the request could not be completed: send the same ids again"))

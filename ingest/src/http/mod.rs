@@ -2,8 +2,10 @@
 
 mod auth;
 mod body;
+mod check;
 mod events;
 mod gzip;
+mod headers;
 
 pub use auth::Caller;
 pub use body::Mode;
@@ -19,10 +21,11 @@ use axum::routing::{get, post};
 use crate::App;
 use crate::problem::Problem;
 
-/// `POST /v1/usage/events`; every other path is a 404 problem.
+/// `POST /v1/usage/events` and `POST /v1/usage/check`; every other path is a 404 problem.
 pub fn public(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/usage/events", post(events::post).fallback(method_not_allowed))
+        .route("/v1/usage/check", post(check::post).fallback(method_not_allowed))
         .fallback(not_found)
         .with_state(app)
 }

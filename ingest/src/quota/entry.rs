@@ -38,6 +38,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub(super) struct State {
     pub slice: Slice,
+    /// Units that nobody used or held when the ledger last answered: for advice only.
+    pub left: u64,
     pub last_used: Instant,
     /// Units that requests wait for: the next grant asks for all of them.
     pub waiting: u64,
@@ -94,6 +96,7 @@ impl Entry {
         let now = Instant::now();
         let state = State {
             slice: Slice::default(),
+            left: 0,
             last_used: now,
             waiting: 0,
             refill_below: 0,

@@ -193,13 +193,19 @@ impl Quotas {
     ) -> Result<Option<(Denied, Option<Record>)>, TakeError> {
         match self.ledger.run(entry, terms, attempt).await {
             Ok((record, revision)) => {
-                entry.state.lock().slice.finish(&sent, record.as_ref());
+                {
+                    let mut state = entry.state.lock();
+                    state.slice.finish(&sent, record.as_ref());
+                    state.left = record.as_ref().map_or(terms.cap, Record::free);
+                }
                 op.seen = revision;
                 op.remembered = record.map(|record| Box::new((record, revision)));
                 Ok(None)
             }
             Err(RunError::Denied(denied, record)) => {
-                let slice = &mut entry.state.lock().slice;
+                let state = &mut *entry.state.lock();
+                state.left = record.as_ref().map_or(state.left, Record::free);
+                let slice = &mut state.slice;
                 match denied {
                     Denied::Forgotten { last_op, held } => slice.resume(&sent, last_op, held),
                     // Nobody knows what of it is ours: it dies with the period.

@@ -87,6 +87,15 @@ impl Ledger {
         Ok(bucket)
     }
 
+    /// The record as it is now; nothing is written.
+    ///
+    /// # Errors
+    /// Why there was no answer.
+    pub async fn peek(&self, at: (Window, u8), key: &str) -> Result<Option<Record>, String> {
+        let bucket = self.bucket(at).await.map_err(|error| error.to_string())?;
+        Ok(read(&bucket, key).await?.map(|(record, _)| record))
+    }
+
     /// Whether the bucket of a key answers, as far as is known; one that did not is asked again now and then.
     pub async fn answers(&self, entry: &Entry) -> bool {
         if !self.silent.any.load(Ordering::Acquire) {

@@ -13,11 +13,14 @@ mod entry;
 mod grant;
 mod ledger;
 mod lowered;
+mod rates;
 mod recall;
+mod standing;
 mod sweep;
 mod take;
 
 pub use lowered::lowered;
 pub use recall::answer_recalls;
+pub use standing::{Met, Standing};
 pub use sweep::{return_all, sweep};
 pub use take::{Limited, Quotas, TakeError, Taken};

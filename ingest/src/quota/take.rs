@@ -16,6 +16,7 @@ use super::entries::Entries;
 use super::entry::{Entry, Take};
 use super::ledger::Ledger;
 use super::lowered::Floors;
+use super::rates::{self, Rates};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::pods::Pod;
@@ -29,13 +30,21 @@ pub struct Quotas {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<Clock>,
     pub(super) floors: Floors,
+    pub(super) rates: Rates,
     operations: AtomicU64,
 }
 
 /// Units that an event has taken; every path must end in [`Taken::settle`] or [`Taken::credit`].
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Taken(Vec<(Arc<Entry>, u64)>, Vec<(Limited, Effect)>);
+pub struct Taken(Vec<Unit>, Vec<(Limited, Effect)>);
+
+/// What was taken of one limit.
+#[derive(Debug)]
+enum Unit {
+    Quota(Arc<Entry>, u64),
+    Rate(rates::Part),
+}
 
 /// An event is over a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,24 +92,31 @@ impl Taken {
     }
 
     /// Keys and units, as the pack records them.
-    pub fn charges(&self) -> Vec<event::pack::Charge<'_>> {
-        self.0
-            .iter()
-            .map(|(entry, units)| event::pack::Charge { key: &entry.record_key, units: *units })
-            .collect()
+    pub fn charges<'a>(&'a self) -> Vec<event::pack::Charge<'a>> {
+        let charge = |unit: &'a Unit| match unit {
+            Unit::Quota(entry, units) => Some(event::pack::Charge { key: &entry.record_key, units: *units }),
+            // Nothing is ever given back to a rate's window that is over.
+            Unit::Rate(_) => None,
+        };
+        self.0.iter().filter_map(charge).collect()
     }
 
     /// The pack is acknowledged, or nobody knows: the units are spent.
     pub fn settle(self) {
-        for (entry, units) in self.0 {
-            entry.state.lock().slice.settle(units);
+        for unit in self.0 {
+            if let Unit::Quota(entry, units) = unit {
+                entry.state.lock().slice.settle(units);
+            }
         }
     }
 
     /// The event was definitely not stored: the units are free again.
     pub fn credit(self) {
-        for (entry, units) in self.0 {
-            entry.state.lock().slice.credit(units);
+        for unit in self.0 {
+            match unit {
+                Unit::Quota(entry, units) => entry.state.lock().slice.credit(units),
+                Unit::Rate(part) => part.credit(),
+            }
         }
     }
 }
@@ -115,6 +131,7 @@ impl Quotas {
         max_keys: usize,
     ) -> Self {
         let ledger = Ledger::new(client.clone());
+        let rates = Rates::new(client.clone(), pod.clone(), clock.clone(), metrics.clone());
         let entries = Entries::new(max_keys);
         Self {
             entries,
@@ -124,6 +141,7 @@ impl Quotas {
             metrics,
             clock,
             floors: Floors::default(),
+            rates,
             operations: AtomicU64::new(0),
         }
     }
@@ -141,8 +159,16 @@ impl Quotas {
         let mut taken = Taken(Vec::with_capacity(needs.len()), Vec::new());
         let now = Instant::now();
         for need in needs {
-            match self.take_one(policy, ledgers, need, now).await {
-                Ok(entry) => taken.0.push((entry, need.units)),
+            let limit = &policy.rules()[need.rule].limit;
+            let unit = if limit.window.is_rate() {
+                let lineage = &policy.snapshot().lineage;
+                self.rates.take(need, limit, lineage, ledgers).await.map(Unit::Rate)
+            } else {
+                let entry = self.take_one(policy, ledgers, need, now).await;
+                entry.map(|entry| Unit::Quota(entry, need.units))
+            };
+            match unit {
+                Ok(unit) => taken.0.push(unit),
                 // A limit that does not enforce keeps no event out, used up or unavailable.
                 Err(TakeError::Limited(limited)) if need.effect != Effect::Refused => {
                     taken.1.push((*limited, need.effect));

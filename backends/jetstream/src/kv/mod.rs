@@ -12,7 +12,7 @@ use crate::cursor::stream_info;
 use crate::error::{Fault, code};
 use crate::publish::EXPECTED_LAST_SUBJECT_SEQUENCE;
 use crate::streams::wire::InfoAnswer;
-use crate::streams::{BucketSpec, unix_ms};
+use crate::streams::{BucketSpec, LEDGER_ID_KEY, unix_ms};
 
 /// A key's last write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,19 @@ pub enum WatchEvent {
 
 /// Events of a watch; it ends never, and stops when dropped.
 pub type Watch = BoxStream<'static, WatchEvent>;
+
+/// Which bucket stands behind a name at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Random identity of a ledger's bucket: one that was made anew has another.
+    pub ledger_id: Option<String>,
+    /// When it was created, by the server's clock, in Unix milliseconds.
+    pub created_ms: u64,
+    /// Highest revision that it has given.
+    pub last_revision: u64,
+    /// The server's clock at the answer, in Unix milliseconds.
+    pub server_ms: u64,
+}
 
 /// Why a bucket could not be opened or read, or a write without expectation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -215,6 +228,20 @@ impl Bucket {
     /// When there was no answer.
     pub async fn server_time(&self) -> Result<u64, KvError> {
         Ok(unix_ms(self.info().await?.ts))
+    }
+
+    /// Which bucket this is, and how far it has come.
+    ///
+    /// # Errors
+    /// When there was no answer, or no bucket.
+    pub async fn about(&self) -> Result<About, KvError> {
+        let info = self.info().await?;
+        Ok(About {
+            ledger_id: info.config.metadata(LEDGER_ID_KEY).map(str::to_owned),
+            created_ms: unix_ms(info.created),
+            last_revision: info.state.last_seq,
+            server_ms: unix_ms(info.ts),
+        })
     }
 
     async fn info(&self) -> Result<InfoAnswer, KvError> {

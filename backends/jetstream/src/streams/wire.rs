@@ -181,6 +181,11 @@ impl ConfigWire {
         Stamp::from_pairs(|key| self.metadata.get(key).map(String::as_str))
     }
 
+    /// A piece of its metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
     fn settings(&self) -> Settings {
         Settings {
             subjects: self.subjects.clone(),
