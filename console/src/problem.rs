@@ -26,17 +26,17 @@ pub struct Problem {
     /// The parameter, header or member of the body to mend.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("from"), nullable = false)]
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// Of 409: the field manager that owns what was to be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(examples("argocd-controller"), nullable = false)]
-    manager: Option<String>,
+    manager: Option<Box<str>>,
     /// Of 409: the document to commit where that manager takes it from.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    yaml: Option<String>,
+    yaml: Option<Box<str>>,
     #[serde(skip)]
-    retry_after_s: Option<u64>,
+    retry_after_s: Option<u32>,
 }
 
 impl Problem {
@@ -55,7 +55,7 @@ impl Problem {
     }
 
     /// 400: the request cannot be understood; `field` names the parameter or header to mend.
-    pub fn bad_request(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn bad_request(field: impl Into<Box<str>>, detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::BAD_REQUEST, "urn:meterplane:problem:bad-request", detail);
         Self { field: Some(field.into()), ..problem }
     }
@@ -90,9 +90,9 @@ impl Problem {
     /// 409: `manager` owns `field`; `yaml` is what to commit there instead.
     pub fn owned(
         detail: impl Into<String>,
-        field: impl Into<String>,
-        manager: impl Into<String>,
-        yaml: impl Into<String>,
+        field: impl Into<Box<str>>,
+        manager: impl Into<Box<str>>,
+        yaml: impl Into<Box<str>>,
     ) -> Self {
         let problem = Self::new(StatusCode::CONFLICT, "urn:meterplane:problem:owned-elsewhere", detail);
         Self { field: Some(field.into()), manager: Some(manager.into()), yaml: Some(yaml.into()), ..problem }
@@ -110,7 +110,7 @@ impl Problem {
     }
 
     /// 422: the body is understood and not acceptable; `field` names the member to mend.
-    pub fn unprocessable(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn unprocessable(field: impl Into<Box<str>>, detail: impl Into<String>) -> Self {
         let problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "urn:meterplane:problem:unprocessable", detail);
         Self { field: Some(field.into()), ..problem }

@@ -1,6 +1,6 @@
 //! Two tenants, every route, every scope: never another's row, and nothing that tells it from what does not exist.
 
-use system_tests::{Answer, Call, World, event};
+use system_tests::{Answer, Call, TestTenant, World, event};
 
 pub const TESTS: &[crate::Test] = &[("no_route_shows_another_tenants_rows", routes)];
 
@@ -11,19 +11,19 @@ metadata: {name: limited, namespace: NAME}
 spec: {per: User, match: {features: [limited]}, quota: {max: 0, period: Day}}
 ";
 
-fn routes(world: &World) {
-    let (one, two) = (world.tenant("isoone", RULE), world.tenant("isotwo", RULE));
-    let post = |tenant: &system_tests::TestTenant, user: &str, feature: &str| {
+/// Gives each tenant a user and a feature of its own, one user in common, and refused attempts.
+fn fill(world: &World, one: &TestTenant, two: &TestTenant) {
+    let post = |tenant: &TestTenant, user: &str, feature: &str| {
         assert_eq!(tenant.post(world, 0, &event(&format!("{user}{feature}"), feature, user)).status, 202);
     };
-    post(&one, "only-in-one", "feature-one");
-    post(&one, "in-both", "feature-one");
-    post(&two, "only-in-two", "feature-two");
-    post(&two, "in-both", "feature-two");
+    post(one, "only-in-one", "feature-one");
+    post(one, "in-both", "feature-one");
+    post(two, "only-in-two", "feature-two");
+    post(two, "in-both", "feature-two");
     one.shows(world, 2);
     two.shows(world, 2);
     // Each tenant has refused attempts of its own.
-    for (tenant, own) in [(&one, "one"), (&two, "two")] {
+    for (tenant, own) in [(one, "one"), (two, "two")] {
         for n in 0..2 {
             let event = event(&format!("limited-{n}"), "limited", &format!("only-in-{own}"));
             assert_eq!(tenant.post(world, 0, &event).status, 429);
@@ -33,6 +33,11 @@ fn routes(world: &World) {
             answer.body.contains(&format!("only-in-{own}")).then_some(()).ok_or(answer.body)
         });
     }
+}
+
+fn routes(world: &World) {
+    let (one, two) = (world.tenant("isoone", RULE), world.tenant("isotwo", RULE));
+    fill(world, &one, &two);
 
     let routes = [
         "/v1/dashboard/summary".to_owned(),

@@ -170,15 +170,7 @@ fn refused(world: &World) {
         assert!(message.starts_with(field), "{message}");
         assert!(says(world, &kept, "Programmed", reason).contains("stays in force"));
     }
-    // The apiserver itself refuses what one object tells.
-    for (spec, words) in [
-        ("per: Tenant", "exactly one of quota and rate"),
-        ("per: Tenant, quota: {max: 1, period: Day}, failureMode: Open", "failureMode"),
-        ("per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 101", "rolloutPercent"),
-    ] {
-        let error = world.try_apply(&limit("other", ns, spec)).unwrap_err();
-        assert!(error.contains(words), "{error}");
-    }
+    refused_at_once(world, ns);
     // The last accepted form is in force: two units, not nine hundred.
     assert_eq!(
         (0..4).map(|n| send(world, &tenant, &format!("k{n}"), "t").0).collect::<Vec<_>>(),
@@ -205,7 +197,11 @@ fn refused(world: &World) {
     world.apply(&policy("wrong", ns, "effect: Deny, rules: [{name: a, match: {expression: 'now > 1'}}]"));
     let message = says(world, &["accesspolicy", "wrong", "--namespace", ns], "Accepted", "InvalidExpression");
     assert!(message.starts_with("spec.rules[0].match.expression: refers to"), "{message}");
-    // In a namespace of nobody, a rule waits, and says for what.
+    unclaimed(world, good);
+}
+
+/// In a namespace of nobody, a rule waits, and says for what.
+fn unclaimed(world: &World, good: &str) {
     world.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: nobodys}\n");
     world.apply(&limit("idle", "nobodys", good));
     world.apply(&policy("idle", "nobodys", "effect: Deny, rules: [{name: all}]"));
@@ -244,4 +240,16 @@ fn told(world: &World) {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "PODS", "CURRENT", "LAGGING", "FENCED", "REVISION", "AGE"], "{table}");
     assert_eq!(rows[1][..2], ["default", "2"], "{table}");
+}
+
+/// The apiserver itself refuses what one object tells.
+fn refused_at_once(world: &World, ns: &str) {
+    for (spec, words) in [
+        ("per: Tenant", "exactly one of quota and rate"),
+        ("per: Tenant, quota: {max: 1, period: Day}, failureMode: Open", "failureMode"),
+        ("per: Tenant, quota: {max: 1, period: Day}, rolloutPercent: 101", "rolloutPercent"),
+    ] {
+        let error = world.try_apply(&limit("other", ns, spec)).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
 }

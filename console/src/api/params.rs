@@ -31,13 +31,13 @@ pub fn parse<T: DeserializeOwned + IntoParams>(uri: &Uri) -> Result<T, Problem> 
     for (at, (name, value)) in pairs.iter().enumerate() {
         if !known.contains(name) {
             let detail = format!("is not a parameter of this route; these are: {}", known.join(", "));
-            return Err(Problem::bad_request(name, detail));
+            return Err(Problem::bad_request(name.as_str(), detail));
         }
         if pairs[..at].iter().any(|(earlier, _)| earlier == name) {
-            return Err(Problem::bad_request(name, "is given twice"));
+            return Err(Problem::bad_request(name.as_str(), "is given twice"));
         }
         if value.is_empty() {
-            return Err(Problem::bad_request(name, "is empty: leave it out or give a value"));
+            return Err(Problem::bad_request(name.as_str(), "is empty: leave it out or give a value"));
         }
     }
     Query::try_from_uri(uri).map(|Query(params)| params).map_err(|error| malformed(&error))
