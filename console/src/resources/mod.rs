@@ -80,13 +80,9 @@ impl Resources {
             let detail = format!("{} is managed by {}: commit the change there", self.called(place), tool.by);
             return Err(Problem::owned(detail, "metadata", tool.manager, yaml(&wanted)));
         }
-        let mut patch = wanted.clone();
-        if let Some(version) = found.and_then(|found| found.metadata.resource_version.as_ref()) {
-            // What was looked at is what is changed.
-            patch["metadata"]["resourceVersion"] = json!(version);
-        }
+        // No resourceVersion: the operator writes status at any time, and fields of others are conflicts without it.
         let params = PatchParams::apply(MANAGER).validation_strict();
-        match self.api(&place.namespace).patch(&place.name, &params, &Patch::Apply(&patch)).await {
+        match self.api(&place.namespace).patch(&place.name, &params, &Patch::Apply(&wanted)).await {
             Ok(written) => Ok(written),
             Err(error) => Err(match conflicting(&error) {
                 Some(field) if !field.is_empty() => {
@@ -115,10 +111,8 @@ impl Resources {
             let spec = found.data.get("spec").cloned().unwrap_or_default();
             return Err(Problem::owned(detail, "metadata", manager, yaml(&self.document(place, &spec))));
         }
-        let preconditions = Preconditions {
-            uid: found.metadata.uid.clone(),
-            resource_version: found.metadata.resource_version.clone(),
-        };
+        // The object that was looked at, whatever its status says by now.
+        let preconditions = Preconditions { uid: found.metadata.uid.clone(), resource_version: None };
         let params = DeleteParams::default().preconditions(preconditions);
         match self.api(&place.namespace).delete(&place.name, &params).await {
             Ok(_) => Ok(()),

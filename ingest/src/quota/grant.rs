@@ -140,7 +140,9 @@ impl Quotas {
             let rate = if known.is_none() { first_rate(ask.limit, rate) } else { rate };
             let want = grant_size(ask.units, remaining, self.pod.live_pods(), rate).max(state.waiting);
             let number = self.next_operation();
-            state.slice.begin_grant(self.pod.incarnation, number, ask.units, want)
+            // What the slice has already counts: only the rest must be had for the event to fit.
+            let missing = ask.units.saturating_sub(state.slice.free()).max(1);
+            state.slice.begin_grant(self.pod.incarnation, number, missing, want)
         };
         let Some(grant) = begun else {
             return Err(TakeError::Unavailable("an operation is under way".to_owned()));
