@@ -82,7 +82,7 @@ fn compute(
                     format!("spec.overrides: the plan has no limit {}", validated.idle_overrides.join(", "));
                 statements.no(EFFECTIVE, Why::new("OverrideWithoutLimit", message));
             }
-            programmed(&mut statements, round, &old.conditions, generation);
+            programmed(&mut statements, tenant, round, &old.conditions, generation);
         }
         Err(Refusal::Final(why)) => {
             statements.refused(why);
@@ -114,13 +114,20 @@ fn compute(
     (status, again)
 }
 
-fn programmed(statements: &mut Statements, round: &Round, previous: &[Condition], generation: Option<i64>) {
+fn programmed(
+    statements: &mut Statements,
+    tenant: &Tenant,
+    round: &Round,
+    previous: &[Condition],
+    generation: Option<i64>,
+) {
     let hindrance = round.slice.as_ref().err().or(round.published.as_ref().err());
     match hindrance {
         None => {
+            let (reason, message) = readiness(tenant, round);
             statements
                 .yes(PROGRAMMED, "Programmed", "stream, database, key and policy snapshot are in place")
-                .yes(READY, "Ready", "the tenant is as written");
+                .yes(READY, reason, message);
         }
         Some(Hindrance::Refused(why)) => {
             statements.refused(why);
@@ -132,6 +139,17 @@ fn programmed(statements: &mut Statements, round: &Round, previous: &[Condition]
             keep_current(statements, PROGRAMMED, previous, generation);
             failed(statements, failure, previous, generation);
         }
+    }
+}
+
+/// What the one column that everybody looks at says of a tenant that is in place.
+fn readiness(tenant: &Tenant, round: &Round) -> (&'static str, &'static str) {
+    if tenant.spec.suspend {
+        ("Suspended", "the tenant is as written: suspended, every request with its keys is refused")
+    } else if !unclaimed(round).is_empty() {
+        ("NamespacesNotClaimed", "the tenant is as written, but for namespaces: see NamespacesClaimed")
+    } else {
+        ("Ready", "the tenant is as written")
     }
 }
 
@@ -164,18 +182,25 @@ fn namespaces(statements: &mut Statements, tenant: &Tenant, round: &Round) {
     if tenant.spec.namespaces.is_empty() {
         return;
     }
-    let claims = &round.claims;
-    let (list, reason, message) = if !claims.reserved.is_empty() {
-        (&claims.reserved, "Reserved", "cannot belong to a tenant")
-    } else if !claims.conflicted.is_empty() {
-        (&claims.conflicted, "Conflicted", "held by another tenant")
-    } else if !round.missing_namespaces.is_empty() {
-        (&round.missing_namespaces, "NamespaceMissing", "does not exist yet")
-    } else {
+    let unclaimed = unclaimed(round);
+    let Some((reason, _, _)) = unclaimed.first() else {
         statements.yes(NAMESPACES_CLAIMED, "Claimed", "the tenant holds every namespace that it names");
         return;
     };
-    statements.no(NAMESPACES_CLAIMED, Why::new(reason, format!("{}: {message}", list.join(", "))));
+    let said: Vec<String> =
+        unclaimed.iter().map(|(_, names, what)| format!("{}: {what}", names.join(", "))).collect();
+    statements.no(NAMESPACES_CLAIMED, Why::new(*reason, said.join("; ")));
+}
+
+/// Namespaces that the tenant names and does not hold, by reason.
+fn unclaimed(round: &Round) -> Vec<(&'static str, &[String], &'static str)> {
+    let claims = &round.claims;
+    let all = [
+        ("Reserved", claims.reserved.as_slice(), "cannot belong to a tenant"),
+        ("Conflicted", &claims.conflicted, "held by another tenant"),
+        ("NamespaceMissing", &round.missing_namespaces, "does not exist yet"),
+    ];
+    all.into_iter().filter(|(_, names, _)| !names.is_empty()).collect()
 }
 
 #[cfg(test)]
