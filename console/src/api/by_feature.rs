@@ -10,9 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
 use super::cursor::Cursor;
-use super::page::{self, PageInfo};
+use super::page::{Page, PageInfo};
 use super::params::Params;
-use super::range::{DAY_MS, Range};
 use crate::App;
 use crate::auth::Caller;
 use crate::problem::Problems;
@@ -116,14 +115,10 @@ pub async fn get(
     Params(params): Params<ByFeatureParams>,
 ) -> Answer<ByFeature> {
     let policy = &caller.policy;
-    let limit = page::limit(params.limit.as_deref())?;
-    let cursor = params.cursor.map(|text| Cursor::<Last>::decode(&text, policy.name())).transpose()?;
-    let range = match &cursor {
-        Some(cursor) => cursor.range(),
-        None => Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DAY_MS)?,
-    };
-    let after =
-        cursor.as_ref().map(|cursor| After { events: cursor.after.events, feature: &cursor.after.feature });
+    let range = (params.from.as_deref(), params.to.as_deref());
+    let page = Page::<Last>::read(&caller, params.cursor.as_deref(), range, params.limit.as_deref())?;
+    let Page { range, after, limit } = page;
+    let after = after.as_ref().map(|last| After { events: last.events, feature: &last.feature });
     let page = query::by_feature::fetch(&app.clickhouse, policy, range, after, limit).await;
     let page = page.map_err(|error| query::failed(policy, &error))?;
     let last = page.features.last().filter(|_| page.has_more);

@@ -1,8 +1,12 @@
 //! Pages of a list.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
+use super::cursor::Cursor;
+use super::range::{DAY_MS, Range};
+use crate::auth::Caller;
 use crate::problem::Problem;
 
 const DEFAULT_LIMIT: usize = 100;
@@ -25,11 +29,42 @@ impl PageInfo {
     }
 }
 
+/// The page that a caller asks for.
+#[derive(Debug)]
+pub struct Page<A> {
+    /// The range: the first page's, however long ago that was asked for.
+    pub range: Range,
+    /// The last entry of the page before.
+    pub after: Option<A>,
+    /// Most entries.
+    pub limit: usize,
+}
+
+impl<A: Serialize + DeserializeOwned> Page<A> {
+    /// Reads the parameters that every list has. Without a cursor, `from` and `to` say the range, normally the last day.
+    ///
+    /// # Errors
+    /// 400 naming the parameter.
+    pub fn read(
+        caller: &Caller,
+        cursor: Option<&str>,
+        (from, to): (Option<&str>, Option<&str>),
+        limit_text: Option<&str>,
+    ) -> Result<Self, Problem> {
+        let limit = limit(limit_text)?;
+        if let Some(text) = cursor {
+            let cursor = Cursor::decode(text, caller.policy.name())?;
+            return Ok(Self { range: cursor.range(), after: Some(cursor.after), limit });
+        }
+        Ok(Self { range: Range::parse(from, to, caller.now_ms, DAY_MS)?, after: None, limit })
+    }
+}
+
 /// Most entries of a page: 1 to 1,000, normally 100.
 ///
 /// # Errors
 /// 400 naming `limit`.
-pub fn limit(text: Option<&str>) -> Result<usize, Problem> {
+fn limit(text: Option<&str>) -> Result<usize, Problem> {
     let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit

@@ -10,9 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Answer;
 use super::cursor::Cursor;
-use super::page::{self, PageInfo};
+use super::page::{Page, PageInfo};
 use super::params::Params;
-use super::range::{DAY_MS, Range};
 use crate::App;
 use crate::auth::Caller;
 use crate::problem::Problems;
@@ -103,14 +102,10 @@ pub async fn get(
     Params(params): Params<ViolationsParams>,
 ) -> Answer<Violations> {
     let policy = &caller.policy;
-    let limit = page::limit(params.limit.as_deref())?;
-    let cursor = params.cursor.map(|text| Cursor::<LastRule>::decode(&text, policy.name())).transpose()?;
-    let range = match &cursor {
-        Some(cursor) => cursor.range(),
-        None => Range::parse(params.from.as_deref(), params.to.as_deref(), caller.now_ms, DAY_MS)?,
-    };
-    let after = cursor.as_ref().map(|cursor| &cursor.after);
-    let found = query::violations::rules(&app.clickhouse, policy, range, after, limit).await;
+    let range = (params.from.as_deref(), params.to.as_deref());
+    let page = Page::<LastRule>::read(&caller, params.cursor.as_deref(), range, params.limit.as_deref())?;
+    let Page { range, after, limit } = page;
+    let found = query::violations::rules(&app.clickhouse, policy, range, after.as_ref(), limit).await;
     let (rows, has_more) = found.map_err(|error| query::failed(policy, &error))?;
     let last = rows.last().filter(|_| has_more);
     let next_cursor = last.map(|row| Cursor::new(policy.name(), range, behind(row)).encode());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use policy::ledger::Terms;
 
 use super::entry::Entry;
@@ -16,6 +16,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Caps below this are handed out in slices so small that returning them costs more than they are worth to others, who recall
 /// them when they need them.
 const LARGE_CAP_UNITS: u64 = 10_000;
+/// How long a pod that stops gives units back: well within the 30 s that a pod has by default.
+const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 /// Entries used later than this are never evicted.
 const RECENT: Duration = Duration::from_secs(2);
 /// Returns under way at once.
@@ -38,9 +40,18 @@ pub async fn sweep(quotas: Arc<Quotas>) {
     }
 }
 
-/// Returns everything: the last thing a pod does.
+/// Returns what can be returned in time, the most first: the last thing a pod does. The rest dies with its period, as after
+/// a crash.
 pub async fn return_all(quotas: &Quotas) {
-    quotas.retire(quotas.entries.select(|_| true)).await;
+    let mut entries = quotas.entries.select(|entry| entry.state.lock().slice.outstanding() > 0);
+    entries.sort_by_cached_key(|entry| std::cmp::Reverse(entry.state.lock().slice.free()));
+    let (slices, begun) = (entries.len(), Instant::now());
+    if tokio::time::timeout(DRAIN_WITHIN, quotas.retire(entries)).await.is_err() {
+        let left = quotas.entries.select(|entry| entry.state.lock().slice.free() > 0).len();
+        tracing::warn!(slices, left, "not every quota slice was returned in time");
+    } else {
+        tracing::info!(slices, elapsed_ms = begun.elapsed().as_millis(), "quota slices returned");
+    }
 }
 
 fn is_idle(entry: &Entry, now: Instant) -> bool {
@@ -63,9 +74,7 @@ fn oldest(quotas: &Quotas, excess: usize, now: Instant) -> Vec<Arc<Entry>> {
 impl Quotas {
     /// Returns what these entries hold, and forgets those that hold nothing more.
     async fn retire(&self, entries: Vec<Arc<Entry>>) {
-        for chunk in entries.chunks(RETURNS) {
-            join_all(chunk.iter().map(|entry| self.last_return(entry))).await;
-        }
+        stream::iter(&entries).for_each_concurrent(RETURNS, |entry| self.last_return(entry)).await;
         for entry in entries {
             self.entries.forget(&entry, |entry| !entry.state.lock().slice.is_settled());
         }

@@ -46,8 +46,7 @@ fn operator() -> User {
 /// Publishes packs, denials, heartbeats and ledger records; reads policy and ledgers. It cannot write policy or fences, and
 /// cannot create or delete a stream.
 fn ingest() -> User {
-    let mut publish =
-        strings(&["usage.*.packs", "violations.*", "mp.recall.*", "mp.freed.*", "$JS.API.INFO"]);
+    let mut publish = strings(&["usage.*.packs", "violations.*", "mp.recall.*", "$JS.API.INFO"]);
     publish.push(write(PODS_BUCKET));
     publish.extend(watch(PODS_BUCKET));
     publish.extend(watch(POLICY_BUCKET));
@@ -55,7 +54,7 @@ fn ingest() -> User {
         publish.push(write(&bucket));
         publish.extend(get(&bucket));
     }
-    let subscribe = [inbox(), strings(&["mp.recall.*", "mp.freed.*"])].concat();
+    let subscribe = [inbox(), strings(&["mp.recall.*"])].concat();
     User { name: "ingest", publish, refuse: vec![], subscribe, answers: true }
 }
 
