@@ -145,12 +145,36 @@ fn program(text: &str, vocabulary: Vocabulary) -> Result<(Program, Cost), String
     if let Some(name) = program.references().variables().into_iter().find(|name| !bound.contains(name)) {
         return Err(format!("refers to {name:?}: only {} is known", vocabulary.names().join(" and ")));
     }
+    if let Some((root, member)) = unknown_member(program.expression()) {
+        let known = members(root).unwrap_or_default().join(", ");
+        return Err(format!("{root} has no member {member:?}: it has {known}"));
+    }
     let cost = cost::estimate(program.expression()).map_err(str::to_owned)?;
     if cost.steps > MAX_COST {
         let steps = cost.steps;
         return Err(format!("may take {steps} steps, more than {MAX_COST}: loops over data multiply"));
     }
     Ok((program, cost))
+}
+
+/// What may stand behind a name: nothing else ever has a value, so a rule that speaks of it would never fit.
+fn members(root: &str) -> Option<&'static [&'static str]> {
+    match root {
+        "event" => Some(&["id", "source", "type", "subject", "data"]),
+        "time" => Some(&["hour", "minute", "dayOfWeek", "date"]),
+        _ => None,
+    }
+}
+
+/// The first member of `event` or `time` that does not exist.
+fn unknown_member(expression: &Expression) -> Option<(&str, &str)> {
+    if let Expr::Select(select) = &expression.expr
+        && let Expr::Ident(root) = &select.operand.expr
+        && members(root).is_some_and(|known| !known.contains(&select.field.as_str()))
+    {
+        return Some((root, &select.field));
+    }
+    cost::parts(expression).into_iter().find_map(unknown_member)
 }
 
 /// Collects the names that macros such as `exists(x, …)` bind.
@@ -244,7 +268,7 @@ mod tests {
     #[test]
     fn what_cannot_be_compiled_names_the_member() {
         let with = |expression: &str| Match { expression: Some(expression.into()), ..Match::default() };
-        for bad in ["event.data.", "", "request.user == 'x'", "1 +"] {
+        for bad in ["event.data.", "", "request.user == 'x'", "event.nosuch == 1", "has(event.nosuch)", "1 +"] {
             assert_eq!(Matcher::compile(&with(bad)).unwrap_err().field, "expression", "{bad}");
         }
         assert_eq!(
