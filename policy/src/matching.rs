@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn what_cannot_be_compiled_names_the_member() {
         let with = |expression: &str| Match { expression: Some(expression.into()), ..Match::default() };
-        for bad in ["event.data.", "", "request.user == 'x'", "event.nosuch == 1", "has(event.nosuch)", "1 +"] {
+        for bad in ["event.data.", "", "request.user == 'x'", "event.nosuch == 1", "has(event.nosuch)", "1 +"]
+        {
             assert_eq!(Matcher::compile(&with(bad)).unwrap_err().field, "expression", "{bad}");
         }
         assert_eq!(

@@ -124,7 +124,7 @@ fn access(world: &World) {
     assert_eq!((send(world, &tenant, "d", "login").0, send(world, &tenant, "e", "report.x").0), (202, 403));
     let table = world.kubectl(&["get", "mpa", "--namespace", ns]);
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
-    assert_eq!(header, ["NAME", "EFFECT", "RULES", "MODE", "ENFORCED", "READY", "AGE"], "{table}");
+    assert_eq!(header, ["NAME", "EFFECT", "RULES", "MODE", "ENFORCED", "READY", "REASON", "AGE"], "{table}");
     world.kubectl(&["delete", "accesspolicy", "only-ann", "--namespace", ns]);
     world.apply(&policy("no-reports", ns, &format!("{deny}, mode: Warn")));
     enforced(world, "accesspolicy", "no-reports", ns, "Warning");
