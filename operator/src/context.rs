@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::belonging::Belonging;
 use crate::engine::{Cache, ObjectKey, Queue};
 use crate::fleet::Fleet;
+use crate::ledgers::Known;
 use crate::observe::Metrics;
 use crate::snapshot::keys::KeyRecords;
 use crate::snapshot::publications::Publications;
@@ -68,6 +69,8 @@ pub struct Context {
     pub vault: vault::Client,
     /// The policy bucket.
     pub store: Store,
+    /// The quota ledgers.
+    pub ledgers: Known,
     /// Plans.
     pub plans: Arc<Cache<Plan>>,
     /// Tenants.

@@ -1,13 +1,12 @@
 //! The objects of the installation itself: buckets, ledgers, the stream of denials. Observed, planned, executed at start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use event::names::{LEDGER_SHARDS, ledger_bucket};
 use event::{Observed, Stamp};
 use jetstream::streams::ViolationsSettings;
 use jetstream::{BucketSpec, Expectation, LedgerWindow, Storage, StreamSpec, StreamState, Streams, streams};
-use policy::snapshot::Index;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::errors::{Failure, System};
@@ -43,8 +42,18 @@ pub async fn ensure<S: Streams>(nats: &S, installation: &str, replicas: usize) -
     settle(nats, &StreamSpec::violations(violations, &stamp)).await
 }
 
-/// Creates or repairs the quota ledgers and returns the id of each. A ledger that the index knows and that is gone is
-/// not replaced by an empty one: counting anew would admit what was already used. Pods refuse by its old id instead.
+/// The quota ledgers as they stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledgers {
+    /// The id of each, by bucket: what the index tells pods.
+    pub ids: BTreeMap<String, String>,
+    /// Buckets that are gone with what they counted.
+    pub lost: BTreeSet<String>,
+}
+
+/// Creates or repairs the quota ledgers; `known` is what pods were told. A ledger of quotas that is gone is not replaced by an
+/// empty one: counting anew would admit what was already used. Pods refuse by its old id instead. Rates are kept in memory and
+/// begin anew.
 ///
 /// # Errors
 /// When NATS fails, or a ledger belongs to another installation.
@@ -52,15 +61,15 @@ pub async fn ensure_ledgers<S: Streams>(
     nats: &S,
     installation: &str,
     replicas: usize,
-    known: Option<&Index>,
-) -> Result<BTreeMap<String, String>, Failure> {
+    known: &BTreeMap<String, String>,
+) -> Result<Ledgers, Failure> {
     let stamp = stamp(installation);
-    let mut ids = BTreeMap::new();
+    let Ledgers { mut ids, mut lost } = Ledgers::default();
     for (window, shard) in LedgerWindow::ALL.into_iter().flat_map(|w| (0..LEDGER_SHARDS).map(move |s| (w, s)))
     {
         let bucket = ledger_bucket(window.as_str(), shard);
         let have = nats.observe(&BucketSpec::stream_name(&bucket)).await;
-        let known = known.and_then(|index| index.ledgers.get(&bucket)).map(String::as_str);
+        let known = known.get(&bucket).map(String::as_str);
         let pattern = BucketSpec::ledger(window, shard, replicas, "");
         let found = have.present().and_then(|state| id_of(state, &pattern));
         let persistent = pattern.storage == Storage::File;
@@ -78,16 +87,12 @@ pub async fn ensure_ledgers<S: Streams>(
                 ids.insert(bucket, id);
             }
             Ledger::Lost(id) => {
-                tracing::error!(
-                    bucket,
-                    ledger = id,
-                    "a quota ledger is lost: its limits refuse until it is reseeded"
-                );
+                lost.insert(bucket.clone());
                 ids.insert(bucket, id);
             }
         }
     }
-    Ok(ids)
+    Ok(Ledgers { ids, lost })
 }
 
 #[derive(Debug, PartialEq, Eq)]

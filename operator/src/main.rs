@@ -13,6 +13,7 @@ mod engine;
 mod errors;
 mod fleet;
 mod installation;
+mod ledgers;
 mod observe;
 #[cfg(test)]
 mod rights_tests;

@@ -54,6 +54,7 @@ pub struct Metrics {
     unreadable: Family<Name, Gauge>,
     snapshots: Family<Name, Counter>,
     pods: Family<Name, Gauge>,
+    lost_ledgers: Gauge,
 }
 
 impl Default for Metrics {
@@ -73,6 +74,7 @@ impl Default for Metrics {
             unreadable: Family::default(),
             snapshots: Family::default(),
             pods: Family::default(),
+            lost_ledgers: Gauge::default(),
         };
         let m = &metrics;
         let runtime = "controller_runtime";
@@ -105,6 +107,11 @@ impl Default for Metrics {
             "meterplane_snapshot_writes",
             "Policy snapshots by what became of them",
             m.snapshots.clone(),
+        );
+        registry.register(
+            "meterplane_lost_ledgers",
+            "Buckets of quota records that are gone: their limits refuse until they are reseeded",
+            m.lost_ledgers.clone(),
         );
         registry.register("meterplane_ingest_pods", "Ingest pods by state", m.pods.clone());
         Self { registry: Arc::new(registry), ..metrics }
@@ -139,6 +146,11 @@ impl Metrics {
     /// Notes how many pods are in a state: live, lagging.
     pub fn pods(&self, state: &'static str, count: usize) {
         self.pods.get_or_create(&Name { name: state }).set(count as i64);
+    }
+
+    /// Notes how many quota ledgers are lost.
+    pub fn lost_ledgers(&self, count: usize) {
+        self.lost_ledgers.set(count as i64);
     }
 
     /// All metrics as OpenMetrics text.

@@ -1,6 +1,5 @@
 //! From configuration to a running operator.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::controllers::{access_policy, api_key, plan, tenant, triggers, usage_l
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
-use crate::{belonging, data_plane, enforcement, fleet, installation, snapshot};
+use crate::{belonging, data_plane, enforcement, fleet, installation, ledgers, snapshot};
 
 /// Time before a failed start-up step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -48,14 +47,12 @@ pub enum StartError {
     Vault(#[from] vault::VaultError),
 }
 
-/// The context, the client for watches, and the ids of the quota ledgers.
+/// The context and the client for watches.
 pub struct Started {
     /// What controllers work with.
     pub context: Arc<Context>,
     /// The client for watches, which may be silent for minutes.
     watching: kube::Client,
-    /// Ids of the quota ledgers.
-    ledgers: BTreeMap<String, String>,
 }
 
 /// Connects to everything, settles the installation's own objects and reads the policy bucket. Systems that are down are
@@ -87,9 +84,8 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
     retry("buckets", || installation::ensure(&nats, id, replicas)).await;
     let store = retry("the policy bucket", || Store::open(&nats, vault.clone())).await;
     let index = retry("the index", || store.index()).await;
-    let ledgers =
-        retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, index.value.as_ref()))
-            .await;
+    let told = index.value.map(|index| index.ledgers).unwrap_or_default();
+    let ledgers = retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, &told)).await;
     let stored = retry("the snapshots", || store.all()).await;
     let context = Context {
         settings: settings(config),
@@ -98,6 +94,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         clickhouse: clickhouse::databases::LiveDatabases::new(clickhouse::Client::new(endpoint)),
         vault,
         store,
+        ledgers: ledgers::Known::new(ledgers),
         plans: Arc::new(Cache::default()),
         tenants: Arc::new(Cache::default()),
         limits: Arc::new(Cache::default()),
@@ -118,12 +115,12 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
             context.publications.put(stored.revision, snapshot);
         }
     }
-    Ok(Started { context: Arc::new(context), watching, ledgers })
+    Ok(Started { context: Arc::new(context), watching })
 }
 
 /// Starts every task; the operator lives as long as all of them do.
 pub async fn run(started: Started) -> JoinSet<()> {
-    let Started { context: ctx, watching, ledgers } = started;
+    let Started { context: ctx, watching } = started;
     let mut tasks = JoinSet::new();
     macro_rules! watch {
         ($cache:ident, $trigger:path) => {
@@ -173,7 +170,9 @@ pub async fn run(started: Started) -> JoinSet<()> {
     work!("apikey", api_key, api_key::reconcile);
     let context = ctx.clone();
     tasks.spawn(async move { data_plane::run(&context).await });
-    tasks.spawn(async move { snapshot::index::run(&ctx, &ledgers).await });
+    let context = ctx.clone();
+    tasks.spawn(async move { ledgers::run(&context).await });
+    tasks.spawn(async move { snapshot::index::run(&ctx).await });
     tasks
 }
 

@@ -14,13 +14,21 @@ pub const TESTS: &[crate::Test] = &[
     ("clickhouse_killed_while_events_flow", |world| killed(world, "clickhouse")),
 ];
 
+/// Counted in memory: what NATS forgets when it is killed must be made anew, or nothing is admitted any more.
+const RATE: &str = r"
+apiVersion: meterplane.io/v1alpha1
+kind: UsageLimit
+metadata: {name: rate, namespace: NAME}
+spec: {per: Tenant, rate: {max: 100k, period: Second}}
+";
+
 const CLIENTS: usize = 4;
 const BATCHES: usize = 60;
 const BATCH: usize = 25;
 
 /// Clients post every batch until it is acknowledged, repeating the same ids, while a process is killed twice.
 fn killed(world: &World, part: &str) {
-    let tenant = world.tenant(&format!("kill-{part}"), "");
+    let tenant = world.tenant(&format!("kill-{part}"), RATE);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)

@@ -1,6 +1,5 @@
 //! The index entry: it says that the bucket holds every tenant, so it is written last.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use policy::snapshot::Index;
@@ -16,7 +15,7 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Writes the index whenever it changes, once every tenant was looked at.
-pub async fn run(ctx: &Context, ledgers: &BTreeMap<String, String>) {
+pub async fn run(ctx: &Context) {
     let mut swept = false;
     loop {
         ctx.first_pass.index_wanted().await;
@@ -25,7 +24,7 @@ pub async fn run(ctx: &Context, ledgers: &BTreeMap<String, String>) {
             // Every tenant that passes asks again.
             continue;
         }
-        if let Err(error) = write(ctx, ledgers, &mut swept).await {
+        if let Err(error) = write(ctx, &mut swept).await {
             tracing::warn!(%error, "the index was not written; trying again");
             tokio::time::sleep(RETRY).await;
             ctx.first_pass.want_index();
@@ -33,11 +32,7 @@ pub async fn run(ctx: &Context, ledgers: &BTreeMap<String, String>) {
     }
 }
 
-async fn write(
-    ctx: &Context,
-    ledgers: &BTreeMap<String, String>,
-    swept: &mut bool,
-) -> Result<(), WriteError> {
+async fn write(ctx: &Context, swept: &mut bool) -> Result<(), WriteError> {
     if !*swept {
         sweep(ctx).await?;
         *swept = true;
@@ -46,7 +41,7 @@ async fn write(
     let index = Index {
         installation: ctx.settings.installation.clone(),
         tenants: ctx.publications.list().len() as u64,
-        ledgers: ledgers.clone(),
+        ledgers: ctx.ledgers.get().ids,
     };
     if stored.value.as_ref() != Some(&index) {
         let revision = ctx.store.put_index(&index, stored.revision).await?;
