@@ -176,10 +176,7 @@ pub async fn admit(
     let mut admission = Admission::default();
     let events = parse(mode, body)?;
     let snapshot = caller.policy.snapshot();
-    let key = app.pseudonyms.get(&snapshot.tenant, &snapshot.lineage).await.map_err(|error| {
-        tracing::warn!(tenant = %snapshot.tenant, error, "no pseudonym key");
-        Problem::unavailable("the tenant's pseudonym key is not available yet")
-    })?;
+    let key = app.pseudonym_key(snapshot).await?;
     let received_ms = app.clock.now_ms();
     let periods = caller.policy.periods(received_ms);
     let mut decision = Decision { app, policies, caller, received_ms, periods, met: Met::default() };

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use event::pseudonym::PseudonymKey;
 use jetstream::Client;
+use policy::snapshot::Snapshot;
 
 use crate::clock::{Clock, MAX_OFFSET_MS};
 use crate::lane::Lanes;
 use crate::metrics::Metrics;
 use crate::pods::Pod;
+use crate::problem::Problem;
 use crate::pseudonyms::Pseudonyms;
 use crate::quota::Quotas;
 use crate::snapshot::Store;
@@ -36,6 +39,17 @@ pub struct App {
 }
 
 impl App {
+    /// The key that a tenant's users and events are named by.
+    ///
+    /// # Errors
+    /// 503 while Vault does not give it.
+    pub async fn pseudonym_key(&self, snapshot: &Snapshot) -> Result<PseudonymKey, Problem> {
+        self.pseudonyms.get(&snapshot.tenant, &snapshot.lineage).await.map_err(|error| {
+            tracing::warn!(tenant = %snapshot.tenant, error, "no pseudonym key");
+            Problem::unavailable("the tenant's pseudonym key is not available yet")
+        })
+    }
+
     /// Why requests are answered 503, if they are.
     pub fn not_ready(&self) -> Option<&'static str> {
         if !self.client.is_connected() {

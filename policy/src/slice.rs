@@ -79,11 +79,6 @@ impl Slice {
         self.free + self.pending + self.spent
     }
 
-    /// Whether an operation is under way.
-    pub fn is_busy(&self) -> bool {
-        self.busy
-    }
-
     /// Whether nothing would be lost by forgetting the slice.
     pub fn is_settled(&self) -> bool {
         !self.busy && self.outstanding() == 0

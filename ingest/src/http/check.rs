@@ -82,10 +82,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
     let mode = body::mode(&head.headers)?;
     let bytes = body::read(&head.headers, content).await?;
     let snapshot = caller.policy.snapshot();
-    let pseudonyms = app.pseudonyms.get(&snapshot.tenant, &snapshot.lineage).await.map_err(|error| {
-        tracing::warn!(tenant = %snapshot.tenant, error, "no pseudonym key");
-        Problem::unavailable("the tenant's pseudonym key is not available yet")
-    })?;
+    let pseudonyms = app.pseudonym_key(snapshot).await?;
     let received_ms = app.clock.now_ms();
     let periods = caller.policy.periods(received_ms);
     let mut check =
