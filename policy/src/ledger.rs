@@ -20,19 +20,39 @@ pub struct Record {
     pub ledger_id: String,
     /// Units whose packs are acknowledged or unknown.
     pub used: u64,
-    /// Units handed out and not yet reported, by pod.
+    /// Units handed out and not yet reported, by pod or reservation.
     #[serde(default)]
     pub holders: BTreeMap<Incarnation, Holder>,
+    /// Whether what was used before anybody counted is in `used` ([`Record::seed`]).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub seeded: bool,
+    /// Units of repeated events that have come back ([`Record::return_repeats`]).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub repeats: u64,
 }
 
-/// One pod's part of a record.
+/// One pod's part of a record, or a reservation's: its id is a number of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Holder {
     /// Units it may still spend, or has spent without saying so.
     pub held: u64,
     /// Number of its last operation on this record.
     pub last_op: u64,
+    /// Units that it has reported as spent since its entry was made.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spent: u64,
+    /// When a reservation ends, Unix milliseconds; `None` for pods.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expires_ms: Option<i64>,
 }
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How long after its end a reservation still holds its units: a commit that began before the end is over by then, whatever
+/// the clocks of two pods say.
+pub const RESERVATION_GRACE_MS: i64 = 30_000;
 
 /// One operation of one pod on one record. At most one is under way per pod and record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +78,13 @@ pub enum OpKind {
         at_least: u64,
         /// No more than this.
         want: u64,
+        /// The time: reservations that have ended by then give back what they hold.
+        now_ms: i64,
+        /// When the units come back by themselves: the holder is a reservation.
+        expires_ms: Option<i64>,
     },
+    /// A reservation is used: what it holds is reported as spent by [`Op::spent`], the rest goes back, and its entry goes.
+    Commit,
     /// Units back.
     Return {
         /// How many.
@@ -122,6 +148,9 @@ pub enum Denied {
     /// The pod reports more than it holds: it must not spend anything of this record any more.
     #[error("the operation does not fit what the record says is held")]
     Inconsistent,
+    /// The reservation has ended, or was committed or released before.
+    #[error("the reservation is gone")]
+    Gone,
 }
 
 impl Record {
@@ -133,6 +162,8 @@ impl Record {
             ledger_id: terms.ledger_id.to_owned(),
             used: 0,
             holders: BTreeMap::new(),
+            seeded: false,
+            repeats: 0,
         }
     }
 
@@ -158,6 +189,14 @@ impl Record {
         }
     }
 
+    /// Reservations that have ended hold nothing any more.
+    fn end_reservations(&mut self, now_ms: i64) {
+        let has_ended = |holder: &Holder| {
+            holder.expires_ms.is_some_and(|at| at.saturating_add(RESERVATION_GRACE_MS) <= now_ms)
+        };
+        self.holders.retain(|_, holder| !has_ended(holder));
+    }
+
     /// What `op` makes of `record`.
     ///
     /// # Errors
@@ -167,6 +206,7 @@ impl Record {
             (Some(record), _) => record.clone(),
             (None, OpKind::Grant { .. }) => Self::new(terms),
             (None, OpKind::Return { .. }) => return Ok(Applied::Dropped),
+            (None, OpKind::Commit) => return Err(Denied::Gone),
         };
         let known = next.holders.get(&op.by).copied();
         if known.is_some_and(|holder| op.number <= holder.last_op) {
@@ -176,17 +216,25 @@ impl Record {
             // Only its own last return takes a pod's entry away: this is that return again.
             return Ok(Applied::Already);
         }
+        if known.is_none() && op.kind == OpKind::Commit {
+            return Err(Denied::Gone);
+        }
         if next.ledger_id != terms.ledger_id {
             return Err(Denied::LedgerLost);
         }
-        if let Some(Holder { held, last_op }) = known.filter(|holder| holder.last_op != op.after) {
+        if let Some(Holder { held, last_op, .. }) = known.filter(|holder| holder.last_op != op.after) {
             return Err(Denied::Forgotten { last_op, held });
         }
         let mut holder = known.unwrap_or_default();
         holder.held = holder.held.checked_sub(op.spent).ok_or(Denied::Inconsistent)?;
         holder.last_op = op.number;
+        holder.spent = holder.spent.saturating_add(op.spent);
         next.used = next.used.saturating_add(op.spent);
         match op.kind {
+            OpKind::Commit => {
+                next.holders.remove(&op.by);
+                return Ok(Applied::Changed(next));
+            }
             OpKind::Return { units, last } => {
                 holder.held = holder.held.checked_sub(units).ok_or(Denied::Inconsistent)?;
                 next.raise(terms);
@@ -195,11 +243,13 @@ impl Record {
                     return Ok(Applied::Changed(next));
                 }
             }
-            OpKind::Grant { at_least, want } => {
+            OpKind::Grant { at_least, want, now_ms, expires_ms } => {
                 if terms.cap_generation < next.cap_generation {
                     return Err(Denied::OldPolicy);
                 }
                 next.raise(terms);
+                next.end_reservations(now_ms);
+                holder.expires_ms = expires_ms;
                 let held_by_others = next.held() - known.map_or(0, |known| known.held);
                 let free = next
                     .cap

@@ -10,7 +10,13 @@ fn terms(cap: u64, cap_generation: u64) -> Terms<'static> {
 }
 
 fn grant(by: Incarnation, number: u64, at_least: u64, want: u64) -> Op {
-    Op { by, number, after: number - 1, spent: 0, kind: OpKind::Grant { at_least, want } }
+    Op {
+        by,
+        number,
+        after: number - 1,
+        spent: 0,
+        kind: OpKind::Grant { at_least, want, now_ms: 0, expires_ms: None },
+    }
 }
 
 fn changed(record: Option<&Record>, cap: u64, op: Op) -> Record {

@@ -24,6 +24,7 @@ pub mod model;
 pub mod rate;
 pub mod rate_share;
 mod seen;
+pub mod settle;
 pub mod simulate;
 pub mod slice;
 pub mod snapshot;

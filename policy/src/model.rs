@@ -5,6 +5,8 @@
 //! - a grant leaves `used + held <= cap`, and the cap is the newest that any operation brought;
 //! - an operation that the record holds changes nothing when it is applied again.
 //!
+//! And at the end, when every pod was reaped, `used` is what is stored, to the unit.
+//!
 //! Seeded, so that a run that fails is repeated by its number.
 
 use event::Incarnation;
@@ -12,6 +14,10 @@ use event::Incarnation;
 use crate::attempt::{Attempt, Outcome, Step, Wrote};
 use crate::ledger::{Applied, Denied, Op, OpKind, Record, Terms};
 use crate::slice::Slice;
+
+mod settlement;
+
+use settlement::Settled;
 
 /// Pods of the model.
 const PODS: usize = 3;
@@ -56,6 +62,9 @@ struct Model {
     numbers: u64,
     /// The caps that policy had, oldest first; the generation is the place.
     caps: Vec<u64>,
+    settled: Settled,
+    /// Entries stay when pods give back all (`Total`), so that dead pods can be reaped; otherwise they go and die with the period.
+    keeps_entries: bool,
     report: Report,
 }
 
@@ -71,11 +80,17 @@ pub fn run(seed: u64, steps: usize) -> Report {
         ids: 0,
         numbers: 0,
         caps: vec![20],
+        settled: Settled::default(),
+        keeps_entries: seed % 2 == 0,
         report: Report::default(),
     };
     model.pods = (0..PODS).map(|_| model.pod()).collect();
-    for step in 0..steps {
-        model.step();
+    for step in 0..=steps {
+        if step < steps {
+            model.step();
+        } else {
+            model.reap_all();
+        }
         model.check();
         if let Some(violation) = &mut model.report.violation {
             violation.push_str(&format!(" (step {step})"));
@@ -106,8 +121,9 @@ impl Model {
     }
 
     fn step(&mut self) {
+        self.tick();
         let pod = self.random.below(PODS as u64) as usize;
-        match self.random.below(40) {
+        match self.random.below(50) {
             0..=7 => self.take(pod),
             8..=13 => self.settle(pod),
             14..=17 => self.begin(pod),
@@ -117,6 +133,12 @@ impl Model {
             36 => self.arrive_late(),
             37 => self.lose_all_answers(),
             38 => self.caps.push(5 + self.random.below(35)),
+            39 => self.seed(),
+            40 => self.reap_one(),
+            41..=42 => self.land_late(),
+            43 => self.return_repeats(),
+            44..=45 => self.reserve(),
+            46..=47 => self.end_reservation(),
             _ => self.pods[pod].policy = self.caps.len() - 1,
         }
     }
@@ -130,13 +152,28 @@ impl Model {
     }
 
     fn settle(&mut self, pod: usize) {
-        let failed = self.random.one_in(4);
+        let fate = self.random.below(8);
         let Some(units) = self.pods[pod].packs.pop() else { return };
-        if failed {
-            self.report.admitted -= units;
-            self.pods[pod].slice.credit(units);
-        } else {
-            self.pods[pod].slice.settle(units);
+        let id = self.pods[pod].id;
+        match fate {
+            // The fence refuses it: somebody has taken this pod for dead, so it ends.
+            _ if self.settled.is_fenced(id) => {
+                self.report.admitted -= units;
+                self.crash(pod);
+            }
+            0..=1 => {
+                self.report.admitted -= units;
+                self.pods[pod].slice.credit(units);
+            }
+            // No answer: it may be stored, later or never.
+            2 => {
+                self.settled.float(id, units);
+                self.pods[pod].slice.settle(units);
+            }
+            _ => {
+                self.land(id, units);
+                self.pods[pod].slice.settle(units);
+            }
         }
     }
 
@@ -154,8 +191,10 @@ impl Model {
         }
         let begun = match choice {
             0 => pod.slice.begin_return(pod.id, self.numbers),
-            1 if !pod.slice.is_unknown() => pod.slice.begin_last_return(pod.id, self.numbers),
-            _ => pod.slice.begin_grant(pod.id, self.numbers, 1, want),
+            1 if !pod.slice.is_unknown() && !self.keeps_entries => {
+                pod.slice.begin_last_return(pod.id, self.numbers)
+            }
+            _ => pod.slice.begin_grant(pod.id, self.numbers, 1, want, self.settled.now_ms),
         };
         let remembered = pod.remembered.take().filter(|_| choice != 3);
         pod.attempt = begun.map(|op| (Attempt::new(op, pod.seen, remembered), op));
@@ -220,7 +259,7 @@ impl Model {
                 self.violate("a grant exceeds the cap");
             }
         }
-        if record.cap != self.caps[record.cap_generation as usize - 1] {
+        if record.cap_generation > 0 && record.cap != self.caps[record.cap_generation as usize - 1] {
             self.violate("the cap is not that of its generation");
         }
         if Record::apply(Some(record), &terms, op) != Ok(Applied::Already) {
@@ -258,6 +297,11 @@ impl Model {
         {
             self.late.push((record, revision, op, terms.cap_generation));
         }
+        for units in std::mem::take(&mut self.pods[at].packs) {
+            self.settled.float(self.pods[at].id, units);
+        }
+        self.drop_fenced();
+        self.settled.dead(self.pods[at].id);
         self.pods[at] = self.pod();
     }
 
@@ -302,10 +346,17 @@ impl Model {
 
     fn check(&mut self) {
         let accounted = self.record.as_ref().map_or(0, |record| record.used + record.held());
-        let free: u64 = self.pods.iter().map(|pod| pod.slice.free()).sum();
-        if self.report.admitted + free > accounted {
-            let admitted = self.report.admitted;
-            self.violate(&format!("{admitted} admitted and {free} free, {accounted} accounted for"));
+        // A pod behind the fence may believe what it likes: nothing of it is stored any more.
+        let (fenced, able): (Vec<&Pod>, Vec<&Pod>) =
+            self.pods.iter().partition(|pod| self.settled.is_fenced(pod.id));
+        let free: u64 = able.iter().map(|pod| pod.slice.free()).sum();
+        let never: u64 = fenced.iter().flat_map(|pod| &pod.packs).sum();
+        let admitted = self.report.admitted - never + self.settled.reserved();
+        let (came_back, before) = self.came_back();
+        if admitted + free + before > accounted + came_back {
+            self.violate(&format!(
+                "{admitted} admitted, {free} free, {before} before; {accounted} accounted for, {came_back} came back"
+            ));
         }
     }
 

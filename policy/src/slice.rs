@@ -105,8 +105,15 @@ impl Slice {
     }
 
     /// Begins to ask for more, as this pod's operation `number`, higher than all before; `None` while another operation is under way.
-    pub fn begin_grant(&mut self, by: Incarnation, number: u64, at_least: u64, want: u64) -> Option<Op> {
-        self.begin(by, number, OpKind::Grant { at_least, want })
+    pub fn begin_grant(
+        &mut self,
+        by: Incarnation,
+        number: u64,
+        at_least: u64,
+        want: u64,
+        now_ms: i64,
+    ) -> Option<Op> {
+        self.begin(by, number, OpKind::Grant { at_least, want, now_ms, expires_ms: None })
     }
 
     /// Begins to give back what is free; the units leave the slice before anybody is told. `None` while another
@@ -180,7 +187,7 @@ mod tests {
     fn a_slice_returns_only_what_nobody_took() {
         let (by, terms) = (Incarnation(1), terms(20, 1));
         let mut slice = Slice::default();
-        let op = slice.begin_grant(by, 1, 1, 10).unwrap();
+        let op = slice.begin_grant(by, 1, 1, 10, 0).unwrap();
         assert!(slice.begin_return(by, 2).is_none(), "one operation at a time");
         let Ok(Applied::Changed(record)) = Record::apply(None, &terms, &op) else { panic!() };
         slice.finish(&op, Some(&record));
@@ -197,7 +204,7 @@ mod tests {
     #[test]
     fn units_of_a_lowered_cap_are_not_spent_and_those_of_a_raised_one_are() {
         let mut slice = Slice::default();
-        let op = slice.begin_grant(Incarnation(1), 1, 1, 10).unwrap();
+        let op = slice.begin_grant(Incarnation(1), 1, 1, 10, 0).unwrap();
         let Ok(Applied::Changed(record)) = Record::apply(None, &terms(20, 1), &op) else { panic!() };
         slice.finish(&op, Some(&record));
         assert!(slice.take(1, &terms(30, 2)), "a raised cap leaves what is held in place");
@@ -207,11 +214,11 @@ mod tests {
     #[test]
     fn a_forgotten_slice_never_spends_what_it_held_before() {
         let mut slice = Slice::default();
-        let op = slice.begin_grant(Incarnation(1), 8, 1, 5).unwrap();
+        let op = slice.begin_grant(Incarnation(1), 8, 1, 5, 0).unwrap();
         slice.resume(&op, 7, 12);
-        let op = slice.begin_grant(Incarnation(1), 9, 1, 5).unwrap();
+        let op = slice.begin_grant(Incarnation(1), 9, 1, 5, 0).unwrap();
         assert_eq!(op.after, 7);
-        let holder = crate::ledger::Holder { held: 17, last_op: 9 };
+        let holder = crate::ledger::Holder { held: 17, last_op: 9, ..Default::default() };
         let record = Record { holders: [(Incarnation(1), holder)].into(), ..Record::new(&terms(20, 1)) };
         slice.finish(&op, Some(&record));
         assert_eq!(slice.free(), 5, "12 of the 17 may have been spent");

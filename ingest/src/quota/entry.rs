@@ -193,7 +193,7 @@ mod tests {
         let period = Period { start_ms: 0, end_ms: 1 };
         let entry = Entry::new(key, "k".into(), (Window::Day, 0), "l".into(), period);
         let mut state = entry.state.into_inner();
-        let op = state.slice.begin_grant(event::Incarnation(1), 1, granted, granted).unwrap();
+        let op = state.slice.begin_grant(event::Incarnation(1), 1, granted, granted, 0).unwrap();
         let Ok(Applied::Changed(record)) = Record::apply(None, &TERMS, &op) else { panic!() };
         state.slice.finish(&op, Some(&record));
         state.granted();

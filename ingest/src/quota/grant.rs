@@ -132,6 +132,7 @@ impl Quotas {
 
     /// One grant; `None` when the slice has what came of it.
     async fn grant(&self, entry: &Entry, op: &mut OpState, ask: &Ask<'_>) -> Result<Option<Turn>, TakeError> {
+        let now_ms = self.clock.now_ms();
         let begun = {
             let mut state = entry.state.lock();
             let known = op.remembered.as_ref();
@@ -142,7 +143,7 @@ impl Quotas {
             let number = self.next_operation();
             // What the slice has already counts: only the rest must be had for the event to fit.
             let missing = ask.units.saturating_sub(state.slice.free()).max(1);
-            state.slice.begin_grant(self.pod.incarnation, number, missing, want)
+            state.slice.begin_grant(self.pod.incarnation, number, missing, want, now_ms)
         };
         let Some(grant) = begun else {
             return Err(TakeError::Unavailable("an operation is under way".to_owned()));
@@ -160,7 +161,7 @@ impl Quotas {
                 self.exhausted(entry, ask, known, held_by_others, record).map(Some)
             }
             Some((Denied::Forgotten { .. } | Denied::Inconsistent, _)) => Ok(Some(Turn::Again)),
-            Some((denied @ (Denied::OldPolicy | Denied::LedgerLost), _)) => {
+            Some((denied @ (Denied::OldPolicy | Denied::LedgerLost | Denied::Gone), _)) => {
                 Err(TakeError::Unavailable(denied.to_string()))
             }
         }
@@ -248,10 +249,10 @@ impl Quotas {
             retry_after_ms,
         };
         if held_by_others > 0 {
-            let holders = record.map(|record| record.holders).unwrap_or_default();
             let us = self.pod.incarnation;
-            let elsewhere = holders.into_iter().filter(|(pod, holder)| *pod != us && holder.held > 0);
-            return Ok(Turn::Short(limited(NOT_FINAL_RETRY_MS), elsewhere.map(|(pod, _)| pod).collect()));
+            let pods = record.iter().flat_map(|record| record.pods());
+            let elsewhere = pods.filter(|(pod, holder)| *pod != us && holder.held > 0).map(|(pod, _)| pod);
+            return Ok(Turn::Short(limited(NOT_FINAL_RETRY_MS), elsewhere.collect()));
         }
         let mut state = entry.state.lock();
         let (retry_after_ms, lasting) = if state.slice.pending() > 0 {

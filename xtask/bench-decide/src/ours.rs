@@ -175,7 +175,7 @@ const TERMS: Terms<'static> = Terms { cap: u64::MAX / 2, cap_generation: 1, ledg
 /// A slice that lasts for every run.
 fn full() -> Arc<Mutex<Slice>> {
     let mut slice = Slice::default();
-    let Some(op) = slice.begin_grant(Incarnation(1), 1, 1, TERMS.cap) else { fail("a new slice is busy") };
+    let Some(op) = slice.begin_grant(Incarnation(1), 1, 1, TERMS.cap, 0) else { fail("a new slice is busy") };
     match Record::apply(None, &TERMS, &op) {
         Ok(Applied::Changed(record)) => slice.finish(&op, Some(&record)),
         other => fail(&format!("a grant came to {other:?}")),

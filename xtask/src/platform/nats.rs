@@ -68,6 +68,8 @@ port: {port}
 http: "127.0.0.1:{monitor}"
 jetstream {{
   store_dir: "{store}"
+  # Lanes reserve what they may hold at most. A developer's disk seldom has room for all of that, and need not.
+  max_file_store: 1TB
   # An acknowledgement means: on disk. With packs this costs next to nothing.
   sync_interval: always
 }}
