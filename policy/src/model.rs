@@ -81,7 +81,7 @@ pub fn run(seed: u64, steps: usize) -> Report {
         numbers: 0,
         caps: vec![20],
         settled: Settled::default(),
-        keeps_entries: seed % 2 == 0,
+        keeps_entries: seed.is_multiple_of(2),
         report: Report::default(),
     };
     model.pods = (0..PODS).map(|_| model.pod()).collect();
