@@ -384,6 +384,7 @@ async fn publish(app: &App, caller: &Caller, admitted: Vec<Admitted<'_>>) -> Res
                 why
             }
             Outcome::Unknown(why) => {
+                app.metrics.count_events(caller.policy.name().as_str(), "unknown", 1);
                 admitted.taken.settle();
                 why
             }

@@ -13,7 +13,8 @@ use prometheus_client::registry::Registry;
 pub struct EventLabels {
     /// Tenant name.
     pub tenant: String,
-    /// `accepted`, `duplicate`, `limited`, `rejected` or `failed`.
+    /// `accepted`, `duplicate`, `limited`, `denied` or `rejected`; `unknown` besides, of those accepted, when nobody knows whether
+    /// their pack is stored: their units stay charged.
     pub outcome: &'static str,
 }
 

@@ -85,6 +85,8 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
 fn judge(job: &Job<'_>, world: &World, all: &[limits::Limit], told: &Told, round: &mut Round) -> Result<()> {
     let (stored, ledger) = (Stored::read(world, TENANT)?, check::ledger(world, TENANT)?);
     let repeats = check::repeats(world, TENANT)?;
+    let marks = [r#"outcome="unknown""#];
+    let unknown = pods::metric(&world.platform, &world.http, "mp_ingest_events_total", &marks)? as u64;
     let (mut over, mut lines, mut unused_share) = (0, Vec::new(), 0.0_f64);
     let (mut unused, mut held_gone, mut held_live) = (0, 0, 0);
     for limit in all {
@@ -108,6 +110,7 @@ fn judge(job: &Job<'_>, world: &World, all: &[limits::Limit], told: &Told, round
     round.number("heldByGonePodsOfThose", held_gone);
     round.number("heldByLivePodsOfThose", held_live);
     round.number("repeatsRemoved", repeats);
+    round.number("eventsOfUnknownFate", unknown);
     round.number("limits", lines);
     round.at_most("events stored beyond a limit, over 100 limits and their periods", over as f64, 0.0);
     let accepted = told.accepted.load(Ordering::Relaxed);
@@ -118,10 +121,11 @@ fn judge(job: &Job<'_>, world: &World, all: &[limits::Limit], told: &Told, round
             round.at_most("unused share of caps >= 100,000", unused_share, 0.001);
         }
     } else {
-        // Units that a repeat charged a second time are the price of a lost answer; the rest died with its pods.
-        let bound = held_gone + held_live + repeats;
+        // A lost answer costs units twice: when the pack was stored, the repeat is charged again; when it was not, nobody
+        // knows that, and its charge stays. The rest died with its pods.
+        let bound = held_gone + held_live + repeats + unknown;
         round.at_most(
-            "unused beyond slices of dead pods and repeats",
+            "unused beyond slices of dead pods, repeats and packs of unknown fate",
             unused.saturating_sub(bound) as f64,
             0.0,
         );
