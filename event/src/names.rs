@@ -5,9 +5,9 @@
 //! | lane stream | `USAGE_<tenant>`, `USAGE_POOL_<n>` |
 //! | packs of a lane | subject `usage.<lane>.packs` |
 //! | publish fence of a lane | subject `usage.<lane>.fence.<incarnation>.<slot>` |
-//! | what was refused | stream `VIOLATIONS`, table `tenant_<tenant>.violations` |
-//! | a lane's tables | `tenant_<tenant>.events_raw`, `pool_<n>.events_raw` (and `.removed`) |
-//! | what people query | `tenant_<tenant>.events` |
+//! | what was refused | stream `VIOLATIONS` |
+//! | a lane's tables | `tenant_<tenant>.events_raw`, `pool_<n>.events_raw` (and `.removed`, `.violations_raw`) |
+//! | what people query | views `tenant_<tenant>.events` and `.violations` |
 //! | transit key and its policy | `mp-<tenant>` |
 //! | policy snapshot | bucket `policy`, key `tenant.<tenant>` |
 //! | quota record | bucket `ledger-<window>-<shard>` |
@@ -185,8 +185,10 @@ pub const INTENTS_BUCKET: &str = "intents";
 pub const LEASES_BUCKET: &str = "leases";
 /// Stream of denials.
 pub const VIOLATIONS_STREAM: &str = "VIOLATIONS";
-/// A tenant's table of what was refused.
-pub const VIOLATIONS_TABLE: &str = "violations";
+/// Raw table of what was refused, inside [`Lane::database`].
+pub const VIOLATIONS_TABLE: &str = "violations_raw";
+/// View of it that people query, inside [`TenantName::database`].
+pub const VIOLATIONS_VIEW: &str = "violations";
 /// Key of the sink's record for that stream in bucket [`INTENTS_BUCKET`]; lanes are lower case, so none is called like it.
 pub const VIOLATIONS_INTENT: &str = "VIOLATIONS";
 /// Raw table of a lane, inside [`Lane::database`].

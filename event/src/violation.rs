@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{TenantNumber, UserKey};
-use crate::names::TenantName;
+use crate::names::{Lane, TenantName};
 
 /// Attempts of one user that one rule refused, or would have refused, within one second.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct Violation {
     pub tenant: TenantName,
     /// Its lineage as a number.
     pub number: TenantNumber,
+    /// Its lane: whose table takes the row.
+    pub lane: Lane,
     /// Identity of the rule: `plan.<name>` or `ns.<namespace>.<name>`.
     pub rule: String,
     /// What kind of rule it is.

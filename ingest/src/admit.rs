@@ -267,6 +267,7 @@ impl Attempt<'_> {
         self.app.violations.record(Denial {
             tenant: snapshot.tenant.clone(),
             number: snapshot.number,
+            lane: snapshot.lane.clone(),
             rule: rule.to_owned(),
             kind,
             effect,

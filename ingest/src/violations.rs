@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::violation::{Effect, RuleKind, Violation};
-use event::{Incarnation, TenantName, TenantNumber};
+use event::{Incarnation, Lane, TenantName, TenantNumber};
 use jetstream::Publisher;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,8 @@ pub struct Denial {
     pub tenant: TenantName,
     /// Its lineage as a number.
     pub number: TenantNumber,
+    /// Its lane.
+    pub lane: Lane,
     /// Identity of the rule.
     pub rule: String,
     /// What kind of rule it is.
@@ -97,6 +99,7 @@ fn add(groups: &mut HashMap<Group, Violation>, denial: Denial) {
     let violation = groups.entry(group).or_insert_with(|| Violation {
         tenant: denial.tenant,
         number: denial.number,
+        lane: denial.lane,
         rule: denial.rule,
         kind: denial.kind,
         effect: denial.effect,
@@ -123,6 +126,7 @@ mod tests {
         let denial = |ms: i64, id: &str| Denial {
             tenant: "acme".parse().unwrap(),
             number: TenantNumber(1),
+            lane: Lane::Pooled(0),
             rule: "plan.events".into(),
             kind: RuleKind::Limit,
             effect: Effect::Refused,

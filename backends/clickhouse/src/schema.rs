@@ -3,7 +3,7 @@
 //! Changes are additive: a new column goes to the end of its list with a default, and every lane's table gets it when its
 //! database is next planned. A column's type is never changed.
 
-use event::names::{RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE};
+use event::names::{EVENTS_VIEW, RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE, VIOLATIONS_VIEW};
 
 /// Column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub const REMOVED_COLUMNS: [Column; 9] = [
     column("at", "DateTime64(3, 'UTC')"),
 ];
 
-/// Columns of `violations`: attempts that a rule did not admit, one row a record of stream `VIOLATIONS`.
+/// Columns of `violations_raw`: attempts that a rule did not admit, one row a record of stream `VIOLATIONS`.
 pub const VIOLATION_COLUMNS: [Column; 12] = [
     column("tenant", "UInt64"),
     column("rule", "LowCardinality(String)"),
@@ -84,6 +84,56 @@ pub const VIOLATION_COLUMNS: [Column; 12] = [
 pub const VIEW_COLUMNS: [&str; 10] =
     ["time", "feature", "user", "user_key", "value", "latency_ms", "source", "id", "received", "data"];
 
+/// Columns of view `violations`.
+const VIOLATION_VIEW_COLUMNS: [&str; 9] =
+    ["rule", "kind", "effect", "user_key", "second", "count", "first", "last", "samples"];
+
+/// A view of a tenant's database: what people query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum View {
+    /// `events`.
+    Events,
+    /// `violations`.
+    Violations,
+}
+
+impl View {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Events, Self::Violations];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events => EVENTS_VIEW,
+            Self::Violations => VIOLATIONS_VIEW,
+        }
+    }
+
+    /// The raw table that it shows rows of.
+    pub const fn table(self) -> Table {
+        match self {
+            Self::Events => Table::Raw,
+            Self::Violations => Table::Violations,
+        }
+    }
+
+    /// Its columns.
+    pub const fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &VIEW_COLUMNS,
+            Self::Violations => &VIOLATION_VIEW_COLUMNS,
+        }
+    }
+
+    /// Which of a pool's rows it leaves out, although they are still there: parts of a pool outlive some of their rows.
+    pub const fn pooled_filter(self) -> Option<&'static str> {
+        match self {
+            Self::Events => Some("expires_at > now()"),
+            Self::Violations => None,
+        }
+    }
+}
+
 /// Blocks whose tokens a table remembers. A lane inserts at most 40 blocks a second; 4 x (5 s lease + 30 s timeout) x 40
 /// is 5,600.
 pub const DEDUPLICATION_WINDOW: u32 = 10_000;
@@ -95,22 +145,13 @@ pub enum Table {
     Raw,
     /// `removed`.
     Removed,
-    /// `violations`; in databases of tenants only.
+    /// `violations_raw`.
     Violations,
 }
 
 impl Table {
     /// Every one.
     pub const ALL: [Self; 3] = [Self::Raw, Self::Removed, Self::Violations];
-
-    /// Those of a database whose rows are kept for `retention`: what was refused is a tenant's own matter, and a pool has
-    /// no tenant.
-    pub const fn of(retention: Retention) -> &'static [Self] {
-        match retention {
-            Retention::Days(_) => &Self::ALL,
-            Retention::PerRow => &[Self::Raw, Self::Removed],
-        }
-    }
 
     /// Its name in the lane's database.
     pub const fn name(self) -> &'static str {

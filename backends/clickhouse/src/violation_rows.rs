@@ -48,6 +48,7 @@ mod tests {
         let names: Vec<&str> = VIOLATION_COLUMNS.iter().map(|column| column.name).collect();
         assert_eq!(names.join(","), VIOLATION_ORDER);
         let violation = Violation {
+            lane: event::Lane::Pooled(0),
             tenant: "acme".parse().unwrap(),
             number: TenantNumber(1),
             rule: "r".into(),

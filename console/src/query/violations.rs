@@ -3,7 +3,7 @@
 use clickhouse::query::Millis;
 use clickhouse::{ClickHouseError, Client, Query};
 use event::UserKey;
-use event::names::VIOLATIONS_TABLE;
+use event::names::VIOLATIONS_VIEW;
 use policy::tenant::TenantPolicy;
 use serde::{Deserialize, Serialize};
 
@@ -78,11 +78,11 @@ impl UserRow {
 
 fn table(policy: &TenantPolicy) -> String {
     // Both names consist of letters, digits and '_' only.
-    format!("`{}`.`{VIOLATIONS_TABLE}`", policy.name().database())
+    format!("`{}`.`{VIOLATIONS_VIEW}`", policy.name().database())
 }
 
 /// Rows of the range, by receipt of their first attempt; `second` is what the table is sorted by.
-const IN_RANGE: &str = "tenant = {tenant:UInt64} AND second >= toDateTime({from:DateTime64(3, 'UTC')}) \
+const IN_RANGE: &str = "second >= toDateTime({from:DateTime64(3, 'UTC')}) \
     AND second <= toDateTime({to:DateTime64(3, 'UTC')}) \
     AND first >= {from:DateTime64(3, 'UTC')} AND first < {to:DateTime64(3, 'UTC')}";
 
@@ -123,9 +123,8 @@ fn names_sql(policy: &TenantPolicy) -> String {
     )
 }
 
-fn ranged(sql: String, policy: &TenantPolicy, range: Range, limit: usize) -> Query {
+fn ranged(sql: String, range: Range, limit: usize) -> Query {
     bounded(sql)
-        .bind("tenant", policy.snapshot().number)
         .bind("from", Millis(range.from_ms))
         .bind("to", Millis(range.to_ms))
         // One more, to know whether anything follows.
@@ -144,7 +143,7 @@ pub async fn rules(
     limit: usize,
 ) -> Result<(Vec<RuleRow>, bool), ClickHouseError> {
     let text = |of: fn(&LastRule) -> &String| after.map_or("", |last| of(last).as_str());
-    let query = ranged(rules_sql(policy), policy, range, limit)
+    let query = ranged(rules_sql(policy), range, limit)
         .bind("first_page", after.is_none())
         .bind("after", after.map_or(0, |last| last.attempts))
         .bind("rule", text(|last| &last.rule))
@@ -164,7 +163,7 @@ pub async fn users(
     after: Option<&LastUser>,
     limit: usize,
 ) -> Result<(Vec<UserRow>, bool), ClickHouseError> {
-    let query = ranged(users_sql(policy), policy, range, limit)
+    let query = ranged(users_sql(policy), range, limit)
         .bind("first_page", after.is_none())
         .bind("after", after.map_or(0, |last| last.attempts))
         .bind("user", after.map_or(UserKey(0), |last| last.user));
@@ -208,10 +207,10 @@ mod tests {
     use crate::query::tests::assert_scoped;
 
     #[test]
-    fn the_statements_name_the_tenants_table_and_its_number_is_bound() {
+    fn the_statements_name_the_tenants_view() {
         let policy = crate::fixtures::policy("acme", vec![]);
         for sql in [rules_sql(&policy), users_sql(&policy)] {
-            assert!(sql.contains("FROM `tenant_acme`.`violations` WHERE tenant = {tenant:UInt64}"), "{sql}");
+            assert!(sql.contains("FROM `tenant_acme`.`violations` WHERE second >="), "{sql}");
             assert_eq!(sql.matches("FROM `").count(), 1, "{sql}");
         }
         assert_scoped(&policy, &names_sql(&policy));

@@ -193,7 +193,7 @@ impl Quotas {
         terms: &Terms<'_>,
         sent: Op,
         attempt: Attempt,
-    ) -> Result<Option<(Denied, Option<Record>)>, TakeError> {
+    ) -> Result<Option<(Denied, Option<Box<Record>>)>, TakeError> {
         match self.ledger.run(entry, terms, attempt).await {
             Ok((record, revision)) => {
                 {
@@ -207,7 +207,7 @@ impl Quotas {
             }
             Err(RunError::Denied(denied, record)) => {
                 let state = &mut *entry.state.lock();
-                state.left = record.as_ref().map_or(state.left, Record::free);
+                state.left = record.as_deref().map_or(state.left, Record::free);
                 let slice = &mut state.slice;
                 match denied {
                     Denied::Forgotten { last_op, held } => slice.resume(&sent, last_op, held),
@@ -237,7 +237,7 @@ impl Quotas {
         ask: &Ask<'_>,
         used: u64,
         held_by_others: u64,
-        record: Option<Record>,
+        record: Option<Box<Record>>,
     ) -> Result<Turn, TakeError> {
         let limited = |retry_after_ms| Limited {
             limit: ask.limit.name.clone(),

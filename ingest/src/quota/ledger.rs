@@ -64,7 +64,7 @@ impl Silent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunError {
     /// A definite no; the record that said so.
-    Denied(Denied, Option<Record>),
+    Denied(Denied, Option<Box<Record>>),
     /// It was never sent, or the store refused it.
     NotApplied(String),
     /// It may have been applied: it must be repeated, under the same number, before anything else is asked.
@@ -171,7 +171,7 @@ impl Ledger {
 fn result(outcome: Outcome) -> Result<(Option<Record>, u64), RunError> {
     match outcome {
         Outcome::Applied(record, revision) => Ok((record, revision)),
-        Outcome::Denied(denied, record) => Err(RunError::Denied(denied, record)),
+        Outcome::Denied(denied, record) => Err(RunError::Denied(denied, record.map(Box::new))),
     }
 }
 

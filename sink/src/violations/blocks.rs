@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use clickhouse::violation_rows;
-use event::TenantName;
+use event::Lane;
 use event::violation::Violation;
 use jetstream::LaneMessage;
 
-/// Rows of one tenant.
+/// Rows of one lane's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// Sequences of the messages behind its rows.
@@ -20,22 +20,22 @@ pub struct Block {
 /// What a range becomes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Blocks {
-    /// By tenant, in the order in which they are inserted.
-    pub tenants: BTreeMap<TenantName, Block>,
+    /// By lane, in the order in which they are inserted.
+    pub lanes: BTreeMap<Lane, Block>,
     /// Messages that are no violations.
     pub unreadable: u64,
 }
 
 /// The rows of `messages`, of those that `wanted` says yes to.
-pub fn encode(messages: &[LaneMessage], epoch: i64, wanted: impl Fn(&TenantName, u64) -> bool) -> Blocks {
+pub fn encode(messages: &[LaneMessage], epoch: i64, wanted: impl Fn(&Lane, u64) -> bool) -> Blocks {
     let mut blocks = Blocks::default();
-    let mut rows: BTreeMap<TenantName, (Vec<u64>, Vec<u8>)> = BTreeMap::new();
+    let mut rows: BTreeMap<Lane, (Vec<u64>, Vec<u8>)> = BTreeMap::new();
     for message in messages {
         match serde_json::from_slice::<Violation>(&message.payload) {
             // A pod's rights end at its subjects, not at its tenants: the subject and the record have to agree.
             Ok(violation) if violation.tenant.violations_subject() == message.subject => {
-                if wanted(&violation.tenant, message.seq) {
-                    let (seqs, bytes) = rows.entry(violation.tenant.clone()).or_default();
+                if wanted(&violation.lane, message.seq) {
+                    let (seqs, bytes) = rows.entry(violation.lane.clone()).or_default();
                     seqs.push(message.seq);
                     violation_rows::encode(bytes, &violation, epoch, message.seq);
                 }
@@ -43,20 +43,15 @@ pub fn encode(messages: &[LaneMessage], epoch: i64, wanted: impl Fn(&TenantName,
             _ => blocks.unreadable += 1,
         }
     }
-    let block = |(tenant, (seqs, rows)): (_, (_, Vec<u8>))| (tenant, Block { seqs, rows: rows.into() });
-    blocks.tenants = rows.into_iter().map(block).collect();
+    let block = |(lane, (seqs, rows)): (_, (_, Vec<u8>))| (lane, Block { seqs, rows: rows.into() });
+    blocks.lanes = rows.into_iter().map(block).collect();
     blocks
 }
 
-/// Those of a tenant's rows that are not among `found`.
-pub fn missing(
-    messages: &[LaneMessage],
-    epoch: i64,
-    tenant: &TenantName,
-    found: &HashSet<u64>,
-) -> Option<Block> {
-    let wanted = |of: &TenantName, seq| of == tenant && !found.contains(&seq);
-    encode(messages, epoch, wanted).tenants.remove(tenant)
+/// Those of a lane's rows that are not among `found`.
+pub fn missing(messages: &[LaneMessage], epoch: i64, lane: &Lane, found: &HashSet<u64>) -> Option<Block> {
+    let wanted = |of: &Lane, seq| of == lane && !found.contains(&seq);
+    encode(messages, epoch, wanted).lanes.remove(lane)
 }
 
 #[cfg(test)]
@@ -66,7 +61,7 @@ mod tests {
     fn message(seq: u64, tenant: &str, subject: &str) -> LaneMessage {
         let key = event::UserKey(1);
         let payload = serde_json::json!({
-            "tenant": tenant, "number": 1, "rule": "plan.events", "userKey": key, "second": 1, "count": 1,
+            "tenant": tenant, "number": 1, "lane": tenant, "rule": "plan.events", "userKey": key, "second": 1, "count": 1,
             "firstMs": 1000, "lastMs": 1000, "samples": [],
         });
         LaneMessage {
@@ -79,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_becomes_the_same_block_a_tenant_every_time() {
+    fn a_range_becomes_the_same_block_a_lane_every_time() {
         let messages = [
             message(4, "wayne", "violations.wayne"),
             message(5, "acme", "violations.acme"),
@@ -87,10 +82,10 @@ mod tests {
         ];
         let blocks = encode(&messages, 7, |_, _| true);
         let seqs: Vec<_> =
-            blocks.tenants.iter().map(|(name, block)| (name.as_str(), block.seqs.clone())).collect();
-        assert_eq!(seqs, [("acme", vec![5]), ("wayne", vec![4, 6])]);
+            blocks.lanes.iter().map(|(lane, block)| (lane.to_string(), block.seqs.clone())).collect();
+        assert_eq!(seqs, [("acme".to_owned(), vec![5]), ("wayne".to_owned(), vec![4, 6])]);
         assert_eq!(blocks, encode(&messages, 7, |_, _| true));
-        assert_ne!(blocks.tenants, encode(&messages, 8, |_, _| true).tenants, "another stream, other rows");
+        assert_ne!(blocks.lanes, encode(&messages, 8, |_, _| true).lanes, "another stream, other rows");
     }
 
     #[test]
@@ -100,7 +95,7 @@ mod tests {
         let messages =
             [broken, message(2, "wayne", "violations.acme"), message(3, "acme", "violations.acme")];
         let blocks = encode(&messages, 7, |_, _| true);
-        assert_eq!((blocks.unreadable, blocks.tenants.len()), (2, 1));
+        assert_eq!((blocks.unreadable, blocks.lanes.len()), (2, 1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Violations: stream `VIOLATIONS` -> `tenant_<tenant>.violations`, each record exactly once.
+//! Violations: stream `VIOLATIONS` -> the lane's `violations_raw`, each record exactly once.
 //!
 //! ```text
-//! take the record ─ replay what is open ─> read ─> intent [lo, hi] (compare-and-set) ─> a block a tenant, by token
+//! take the record ─ replay what is open ─> read ─> intent [lo, hi] (compare-and-set) ─> a block a lane, by token
 //! ```
 //! One record for all tenants, by the rules of a lane's (`intent`, `lease`): its holder alone inserts, an open intent is
 //! repeated under the same tokens, and after a doubt the rows are counted and the missing ones inserted. Nothing is removed

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clickhouse::schema::Table;
 use clickhouse::{ClickHouseError, Query, Target};
 use event::names::{VIOLATIONS_INTENT, VIOLATIONS_STREAM};
-use event::{Incarnation, Lane, TenantName};
+use event::{Incarnation, Lane};
 use jetstream::lane_reader::read_range;
 use jetstream::{LaneMessage, ReadError};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use crate::intent::{Record, State};
 use crate::port::{Certainty, Stop};
 use crate::slot::{Slot, Tries};
 
-/// How long a tenant's table is waited for while its database is there: the operator adds it after an upgrade.
+/// How long a lane's table is waited for while its database is there: the operator adds it after an upgrade.
 const TABLE_PATIENCE: Duration = Duration::from_secs(600);
 /// How often rows that should be there are waited for before they are inserted again.
 const SETTLE_TRIES: u32 = 3;
@@ -34,8 +34,8 @@ pub struct Store {
     record: Record,
     /// Every row of the record's range is in its table.
     stored: bool,
-    /// Since when a tenant has had no table, for those that have none.
-    without_table: HashMap<TenantName, Instant>,
+    /// Since when a lane has had no table, for those that have none.
+    without_table: HashMap<Lane, Instant>,
 }
 
 impl Store {
@@ -125,27 +125,27 @@ impl Store {
             tracing::error!(lost = from - lo, "messages of an open intent were dropped by the stream");
             self.context.metrics.violations_dropped.inc_by(from - lo);
             // A block without its first rows is another one: only what is missing goes in.
-            let tenants: Vec<TenantName> =
-                encode(&messages, self.record.epoch, |_, _| true).tenants.into_keys().collect();
-            for tenant in tenants {
-                self.confirm(&messages, &tenant).await?;
+            let lanes: Vec<Lane> =
+                encode(&messages, self.record.epoch, |_, _| true).lanes.into_keys().collect();
+            for lane in lanes {
+                self.confirm(&messages, &lane).await?;
             }
             return Ok(());
         }
         self.insert_all(&messages, true).await
     }
 
-    /// Inserts a block a tenant; `doubted` ones are counted afterwards.
+    /// Inserts a block a lane; `doubted` ones are counted afterwards.
     async fn insert_all(&mut self, messages: &[LaneMessage], doubted: bool) -> Result<(), Stop> {
         let blocks = encode(messages, self.record.epoch, |_, _| true);
         if blocks.unreadable > 0 {
             tracing::warn!(records = blocks.unreadable, "messages that are no violations were left out");
             self.context.metrics.violations_dropped.inc_by(blocks.unreadable);
         }
-        for (tenant, block) in &blocks.tenants {
-            match self.insert(tenant, block, "").await? {
+        for (lane, block) in &blocks.lanes {
+            match self.insert(lane, block, "").await? {
                 Some(Certainty::Certain) if !doubted => {}
-                Some(_) => self.confirm(messages, tenant).await?,
+                Some(_) => self.confirm(messages, lane).await?,
                 None => continue,
             }
             self.context.metrics.violations.inc_by(block.seqs.len() as u64);
@@ -153,44 +153,39 @@ impl Store {
         Ok(())
     }
 
-    /// Inserts one block; `None` when the tenant's database is gone, and its records with it.
-    async fn insert(
-        &mut self,
-        tenant: &TenantName,
-        block: &Block,
-        suffix: &str,
-    ) -> Result<Option<Certainty>, Stop> {
-        let target = Target::new(&Lane::Dedicated(tenant.clone()), Table::Violations);
+    /// Inserts one block; `None` when the lane's database is gone, and its records with it.
+    async fn insert(&mut self, lane: &Lane, block: &Block, suffix: &str) -> Result<Option<Certainty>, Stop> {
+        let target = Target::new(lane, Table::Violations);
         let token = self.record.token(VIOLATIONS_INTENT, &format!("violations{suffix}"));
         let without_table = &mut self.without_table;
         let mut is_final = |error: &ClickHouseError| {
             if !error.is_missing() {
                 return false;
             }
-            let since = *without_table.entry(tenant.clone()).or_insert_with(Instant::now);
+            let since = *without_table.entry(lane.clone()).or_insert_with(Instant::now);
             error.code() == Some(clickhouse::error::code::UNKNOWN_DATABASE)
                 || since.elapsed() > TABLE_PATIENCE
         };
         match self.slot.insert(&target, block.rows.clone(), &token, &mut is_final).await? {
             Ok(certainty) => {
-                self.without_table.remove(tenant);
+                self.without_table.remove(lane);
                 Ok(Some(certainty))
             }
             Err(error) => {
                 let records = block.seqs.len() as u64;
-                tracing::error!(%tenant, %error, records, "violations of a tenant without a table were dropped");
+                tracing::error!(%lane, %error, records, "violations of a lane without a table were dropped");
                 self.context.metrics.violations_dropped.inc_by(records);
                 Ok(None)
             }
         }
     }
 
-    /// Compares a tenant's rows of the intent with the messages, and inserts what is missing until nothing is.
-    async fn confirm(&mut self, messages: &[LaneMessage], tenant: &TenantName) -> Result<(), Stop> {
+    /// Compares a lane's rows of the intent with the messages, and inserts what is missing until nothing is.
+    async fn confirm(&mut self, messages: &[LaneMessage], lane: &Lane) -> Result<(), Stop> {
         let (mut waited, mut repairs) = (0, 0);
         loop {
-            let found = self.positions(tenant).await?;
-            let Some(block) = missing(messages, self.record.epoch, tenant, &found) else { return Ok(()) };
+            let found = self.positions(lane).await?;
+            let Some(block) = missing(messages, self.record.epoch, lane, &found) else { return Ok(()) };
             // The answer "known" may come from an insert that is about to publish its rows.
             if waited < SETTLE_TRIES {
                 waited += 1;
@@ -200,16 +195,16 @@ impl Store {
             repairs += 1;
             if repairs > REPAIRS_MAX {
                 let rows = block.seqs.len();
-                return Err(Stop::Stuck(format!("{rows} violations of {tenant} do not stay inserted")));
+                return Err(Stop::Stuck(format!("{rows} violations of lane {lane} do not stay inserted")));
             }
-            if self.insert(tenant, &block, &format!(":r{repairs}")).await?.is_none() {
+            if self.insert(lane, &block, &format!(":r{repairs}")).await?.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// Sequences of the intent that are in the tenant's table.
-    async fn positions(&self, tenant: &TenantName) -> Result<HashSet<u64>, Stop> {
+    /// Sequences of the intent that are in the lane's table.
+    async fn positions(&self, lane: &Lane) -> Result<HashSet<u64>, Stop> {
         #[derive(Deserialize)]
         struct Row {
             seq: u64,
@@ -217,7 +212,7 @@ impl Store {
         let Record { epoch, lo, hi, .. } = self.record;
         let sql = format!(
             "SELECT seq FROM {}.{} WHERE epoch = {{epoch:Int64}} AND seq BETWEEN {{lo:UInt64}} AND {{hi:UInt64}}",
-            tenant.database(),
+            lane.database(),
             Table::Violations.name()
         );
         let query = || {

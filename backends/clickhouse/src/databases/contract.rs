@@ -5,7 +5,7 @@ use event::{Claim, Lane, Observed, Stamp, TenantName, TenantNumber};
 
 use super::plan::{Blocked, DatabaseStep, adopt, plan, release};
 use super::{DatabaseError, DatabaseSpec, DatabaseState, Databases};
-use crate::schema::Table;
+use crate::schema::{Table, View};
 
 const INSTALLATION: &str = "contract";
 const TENANT: &str = "contract-databases";
@@ -131,9 +131,11 @@ async fn a_tenant_moves_and_keeps_its_rows_in_view(databases: &impl Databases) {
     converge(databases, &pooled).await;
     let state = state(databases, &pooled.name).await;
     assert!(state.tables.contains_key(&Table::Raw), "rows stay where they are");
-    let select = state.view.map(|view| view.select).unwrap_or_default();
-    for database in [&pooled.name, &Lane::Pooled(SHARD).database()] {
-        assert!(select.contains(&format!("FROM {database}.")), "{database} in {select}");
+    for view in View::ALL {
+        let select = &state.views[&view].select;
+        for database in [&pooled.name, &Lane::Pooled(SHARD).database()] {
+            assert!(select.contains(&format!("FROM {database}.")), "{database} in {select}");
+        }
     }
 }
 
@@ -198,8 +200,8 @@ mod tests {
             fake.tamper(name, |state| {
                 let raw = state.tables.get_mut(&Table::Raw);
                 match drift {
-                    Drift::ViewDropped => state.view = None,
-                    Drift::ViewWidened => state.view.iter_mut().for_each(|view| view.definer = false),
+                    Drift::ViewDropped => drop(state.views.remove(&View::Events)),
+                    Drift::ViewWidened => state.views.values_mut().for_each(|view| view.definer = false),
                     Drift::ColumnDropped => drop(raw.and_then(|raw| raw.columns.remove("data"))),
                     Drift::DeduplicationOff => drop(raw.and_then(|raw| {
                         raw.settings.insert("non_replicated_deduplication_window".to_owned(), "0".to_owned())

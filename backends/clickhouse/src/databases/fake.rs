@@ -78,7 +78,9 @@ fn apply(state: &mut DatabaseState, change: &Change) {
                 found.ttl = table.ttl(*retention);
             }
         }
-        Change::PutView { view } => state.view = Some(ViewState { select: view.select(), definer: true }),
+        Change::PutView { view, rows } => {
+            state.views.insert(*view, ViewState { select: rows.select(*view), definer: true });
+        }
     }
 }
 
@@ -93,10 +95,10 @@ impl Databases for FakeDatabases {
     async fn execute(&self, step: &DatabaseStep) -> Result<(), DatabaseError> {
         self.check_up()?;
         let mut databases = self.lock();
-        if let Change::PutView { view } = &step.change {
+        if let Change::PutView { view, rows } = &step.change {
             let there =
-                |name: &String| databases.get(name).is_some_and(|d| d.tables.contains_key(&Table::Raw));
-            if let Some(missing) = view.databases.iter().find(|name| !there(name)) {
+                |name: &String| databases.get(name).is_some_and(|d| d.tables.contains_key(&view.table()));
+            if let Some(missing) = rows.databases.iter().find(|name| !there(name)) {
                 let message = format!("{missing} has no raw table");
                 return Err(ClickHouseError::Rejected { code: code::UNKNOWN_TABLE, message }.into());
             }
@@ -107,7 +109,7 @@ impl Databases for FakeDatabases {
                     name: step.database.clone(),
                     stamp: step.stamp.clone(),
                     tables: BTreeMap::new(),
-                    view: None,
+                    views: BTreeMap::new(),
                 };
                 databases.insert(step.database.clone(), state);
                 Ok(())

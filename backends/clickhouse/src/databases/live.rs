@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use event::names::EVENTS_VIEW;
 use event::{Observed, Stamp};
 use serde::Deserialize;
 
@@ -13,7 +12,7 @@ use super::sql::statements;
 use super::{DatabaseError, DatabaseState, Databases, TableState, ViewState};
 use crate::error::ClickHouseError;
 use crate::query::{Client, Query};
-use crate::schema::Table;
+use crate::schema::{Table, View};
 
 /// How long one statement may take; dropping a large database is the longest.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -75,10 +74,11 @@ impl LiveDatabases {
         .fetch(&self.client)
         .await?;
         let (mut columns, mut indexes) = (self.columns(name).await?, self.indexes(name).await?);
-        let mut state = DatabaseState { name: name.to_owned(), stamp, tables: BTreeMap::new(), view: None };
+        let (known, views) = Default::default();
+        let mut state = DatabaseState { name: name.to_owned(), stamp, tables: known, views };
         for row in tables {
-            if row.name == EVENTS_VIEW {
-                state.view = Some(ViewState { select: row.as_select, definer: row.definer });
+            if let Some(view) = View::ALL.into_iter().find(|view| view.name() == row.name) {
+                state.views.insert(view, ViewState { select: row.as_select, definer: row.definer });
             } else if let Some(table) = Table::ALL.into_iter().find(|table| table.name() == row.name) {
                 let (ttl, settings) = ttl_and_settings(&row.engine_full);
                 let found = TableState {

@@ -23,7 +23,7 @@ use std::future::Future;
 use event::{Observed, Stamp};
 
 use crate::error::ClickHouseError;
-use crate::schema::Table;
+use crate::schema::{Table, View};
 pub use live::LiveDatabases;
 pub use plan::{Blocked, Change, DatabaseStep, Plan, adopt, plan, release};
 pub use spec::{DatabaseSpec, ViewSpec};
@@ -37,8 +37,8 @@ pub struct DatabaseState {
     pub stamp: Option<Stamp>,
     /// The lane tables in it.
     pub tables: BTreeMap<Table, TableState>,
-    /// View `events`, if it has one.
-    pub view: Option<ViewState>,
+    /// Its views.
+    pub views: BTreeMap<View, ViewState>,
 }
 
 /// A table as it was found, as far as we set it.

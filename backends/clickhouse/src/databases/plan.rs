@@ -3,7 +3,7 @@
 use event::{Claim, Observed, Stamp};
 
 use super::{DatabaseSpec, DatabaseState, TableState, ViewSpec};
-use crate::schema::{Retention, Table};
+use crate::schema::{Retention, Table, View};
 
 /// One change of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,12 @@ pub enum Change {
         /// How long its rows are kept.
         retention: Retention,
     },
-    /// Create view `events`, or replace its statement.
+    /// Create a view, or replace its statement.
     PutView {
-        /// What it shows.
-        view: ViewSpec,
+        /// Which.
+        view: View,
+        /// Whose rows it shows.
+        rows: ViewSpec,
     },
 }
 
@@ -89,7 +91,7 @@ pub fn plan(want: &DatabaseSpec, have: &Observed<DatabaseState>) -> Plan {
         name: want.name.clone(),
         stamp: Some(want.stamp.clone()),
         tables: Default::default(),
-        view: None,
+        views: Default::default(),
     };
     let state = match have {
         Observed::Unknown(reason) => {
@@ -105,7 +107,7 @@ pub fn plan(want: &DatabaseSpec, have: &Observed<DatabaseState>) -> Plan {
         return Plan { steps: Vec::new(), blocked: Some(blocked) };
     }
     if let Some(retention) = want.tables {
-        for &table in Table::of(retention) {
+        for table in Table::ALL {
             match state.tables.get(&table) {
                 None => changes.push(Change::CreateTable { table, retention }),
                 Some(found) => match incompatible(table, found) {
@@ -117,7 +119,7 @@ pub fn plan(want: &DatabaseSpec, have: &Observed<DatabaseState>) -> Plan {
     }
     // A view over a table that cannot be completed would fail as well.
     if blocked.is_none() {
-        changes.extend(want.view.as_ref().and_then(|view| view_change(want, view, state)));
+        changes.extend(want.views.iter().flat_map(|rows| view_changes(want, rows, state)));
     }
     let stamp = state.stamp.clone();
     let step = |change| DatabaseStep { database: want.name.clone(), stamp: stamp.clone(), change };
@@ -177,17 +179,19 @@ fn table_changes(table: Table, retention: Retention, found: &TableState) -> Vec<
     changes
 }
 
-fn view_change(want: &DatabaseSpec, view: &ViewSpec, state: &DatabaseState) -> Option<Change> {
-    let view = match &state.view {
-        None => view.clone(),
-        Some(found) => {
-            let kept = view.keeping(&want.name, &found.select);
-            if found.definer && found.select == kept.select() {
-                return None;
-            }
-            kept
-        }
+fn view_changes(want: &DatabaseSpec, rows: &ViewSpec, state: &DatabaseState) -> Vec<Change> {
+    // All views show the same lanes; `events` is the one that names them.
+    let rows = match state.views.get(&View::Events) {
+        Some(found) => rows.keeping(&want.name, &found.select),
+        None => rows.clone(),
     };
     // Without a lane there is nothing to show yet.
-    (!view.databases.is_empty()).then_some(Change::PutView { view })
+    if rows.databases.is_empty() {
+        return Vec::new();
+    }
+    let as_wanted = |view: &View| {
+        state.views.get(view).is_some_and(|found| found.definer && found.select == rows.select(*view))
+    };
+    let missing = View::ALL.into_iter().filter(|view| !as_wanted(view));
+    missing.map(|view| Change::PutView { view, rows: rows.clone() }).collect()
 }

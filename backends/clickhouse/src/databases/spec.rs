@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use event::{Lane, Stamp, TenantName, TenantNumber};
 
-use crate::schema::{Retention, VIEW_COLUMNS};
-use event::names::RAW_TABLE;
+use crate::schema::{Retention, View};
 
 /// A database that should exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,16 +15,16 @@ pub struct DatabaseSpec {
     pub stamp: Stamp,
     /// A lane's tables, if the lane is here. Tables that are here already stay when this is `None`.
     pub tables: Option<Retention>,
-    /// View `events`, if people query here.
-    pub view: Option<ViewSpec>,
+    /// What the views show, if people query here.
+    pub views: Option<ViewSpec>,
 }
 
-/// The view that people query.
+/// The rows that a tenant's views show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewSpec {
     /// Whose rows it shows.
     pub tenant: TenantNumber,
-    /// Databases of the lanes the tenant has had. Those that the view names already stay in it.
+    /// Databases of the lanes the tenant has had. Those that a view names already stay in it.
     pub databases: BTreeSet<String>,
 }
 
@@ -48,7 +47,7 @@ impl DatabaseSpec {
             name: tenant.database(),
             stamp: stamp.clone(),
             tables: None,
-            view: Some(ViewSpec { tenant: number, databases }),
+            views: Some(ViewSpec { tenant: number, databases }),
         }
     }
 
@@ -58,12 +57,12 @@ impl DatabaseSpec {
             name: Lane::Pooled(shard).database(),
             stamp: stamp.clone(),
             tables: Some(Retention::PerRow),
-            view: None,
+            views: None,
         }
     }
 
     fn with_own_rows(mut self) -> Self {
-        if let Some(view) = &mut self.view {
+        if let Some(view) = &mut self.views {
             view.databases.insert(self.name.clone());
         }
         self
@@ -71,19 +70,17 @@ impl DatabaseSpec {
 }
 
 impl ViewSpec {
-    /// Its statement, letter for letter as ClickHouse prints it: that is how drift shows.
-    pub fn select(&self) -> String {
-        let columns = VIEW_COLUMNS.join(", ");
+    /// A view's statement, letter for letter as ClickHouse prints it: that is how drift shows.
+    pub fn select(&self, view: View) -> String {
+        let (columns, table) = (view.columns().join(", "), view.table().name());
         let parts: Vec<String> = self
             .databases
             .iter()
             .map(|database| {
-                let from = format!("SELECT {columns} FROM {database}.{RAW_TABLE}");
-                if database.starts_with("pool_") {
-                    // Parts of a pool outlive some of their rows.
-                    format!("{from} WHERE (tenant = {}) AND (expires_at > now())", self.tenant)
-                } else {
-                    format!("{from} WHERE tenant = {}", self.tenant)
+                let from = format!("SELECT {columns} FROM {database}.{table}");
+                match view.pooled_filter().filter(|_| database.starts_with("pool_")) {
+                    Some(filter) => format!("{from} WHERE (tenant = {}) AND ({filter})", self.tenant),
+                    None => format!("{from} WHERE tenant = {}", self.tenant),
                 }
             })
             .collect();
@@ -106,13 +103,14 @@ mod tests {
 
     #[test]
     fn a_tenant_that_moved_keeps_its_earlier_lanes_in_view() {
+        let select = |spec: &ViewSpec| spec.select(View::Events);
         let view = |databases: &[&str]| ViewSpec {
             tenant: TenantNumber(7),
             databases: databases.iter().map(|name| (*name).to_owned()).collect(),
         };
         let (own, pool) = (view(&["tenant_a"]), view(&["pool_3"]));
-        assert_eq!(own.keeping("tenant_a", &pool.select()), view(&["pool_3", "tenant_a"]));
-        assert_eq!(own.keeping("tenant_a", &view(&["tenant_other"]).select()), own, "never another tenant's");
-        assert_eq!(own.select().matches("tenant = 7").count(), 1);
+        assert_eq!(own.keeping("tenant_a", &select(&pool)), view(&["pool_3", "tenant_a"]));
+        assert_eq!(own.keeping("tenant_a", &select(&view(&["tenant_other"]))), own, "never another tenant's");
+        assert_eq!(select(&own).matches("tenant = 7").count(), 1);
     }
 }

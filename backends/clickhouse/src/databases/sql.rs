@@ -1,7 +1,6 @@
 //! The statements of a step. Every one may be executed twice.
 
 use event::Stamp;
-use event::names::EVENTS_VIEW;
 
 use super::plan::{Change, DatabaseStep};
 use crate::error::ClickHouseError;
@@ -25,11 +24,12 @@ pub(super) fn statements(step: &DatabaseStep) -> Result<Vec<String>, ClickHouseE
                 table.ttl(*retention)
             )]
         }
-        Change::PutView { view } => {
+        Change::PutView { view, rows } => {
             // With the planner's rights: who may query the view needs, and has, no right on any raw table.
             vec![format!(
-                "CREATE OR REPLACE VIEW {database}.{EVENTS_VIEW} DEFINER = CURRENT_USER SQL SECURITY DEFINER AS {}",
-                view.select()
+                "CREATE OR REPLACE VIEW {database}.{} DEFINER = CURRENT_USER SQL SECURITY DEFINER AS {}",
+                view.name(),
+                rows.select(*view)
             )]
         }
     })
