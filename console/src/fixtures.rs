@@ -35,6 +35,7 @@ pub fn snapshot(tenant: &str, keys: Vec<ApiKey>) -> Snapshot {
         generation: 1,
         state: TenantState::Active,
         lane: Lane::Dedicated(tenant.clone()),
+        retention_days: 90,
         time_zone: "UTC".into(),
         event_window: EventWindow::default(),
         keys,

@@ -9,6 +9,7 @@ pub mod api_key;
 pub mod condition;
 pub mod data_plane;
 mod duration;
+pub mod lane_pool;
 pub mod limit;
 pub mod plan;
 mod quantity;
@@ -24,6 +25,7 @@ pub use api_key::{ApiKey, ApiKeySpec, ApiKeyStatus};
 pub use condition::{Condition, ConditionStatus};
 pub use data_plane::{DataPlane, DataPlaneSpec, DataPlaneStatus};
 pub use duration::{Duration, InvalidDuration};
+pub use lane_pool::{LanePool, LanePoolSpec, LanePoolStatus};
 pub use limit::LimitRule;
 pub use plan::{Plan, PlanSpec, PlanStatus};
 pub use quantity::{IntOrQuantity, InvalidQuantity};
@@ -41,8 +43,15 @@ pub const VERSION: &str = "v1alpha1";
 /// # Errors
 /// When a derived schema is not one that Kubernetes can hold; a test rules that out.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, SchemaError> {
-    let kinds =
-        [Plan::crd(), Tenant::crd(), DataPlane::crd(), UsageLimit::crd(), AccessPolicy::crd(), ApiKey::crd()];
+    let kinds = [
+        Plan::crd(),
+        Tenant::crd(),
+        LanePool::crd(),
+        DataPlane::crd(),
+        UsageLimit::crd(),
+        AccessPolicy::crd(),
+        ApiKey::crd(),
+    ];
     kinds.iter().map(schema::finish).collect()
 }
 

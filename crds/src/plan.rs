@@ -38,6 +38,11 @@ pub struct PlanSpec {
     /// Isolation of tenants that are created on this plan; editing it moves nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// LanePool of tenants that are created on this plan and pooled; without it, the one named default. Editing it moves
+    /// nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub pool: Option<String>,
     /// Limits of every tenant on this plan; each must admit an event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -73,7 +73,7 @@ fn kinds_are_listed_together_and_by_short_names() {
         assert_eq!(crd.spec.names.categories, Some(vec!["meterplane".to_owned()]));
         short.extend(crd.spec.names.short_names.unwrap());
     }
-    assert_eq!(short, ["mpp", "mpt", "mpdp", "mpl", "mpa", "mpk"]);
+    assert_eq!(short, ["mpp", "mpt", "mplp", "mpdp", "mpl", "mpa", "mpk"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Lane {
     pub fn database(&self) -> String {
         match self {
             Self::Dedicated(tenant) => tenant.database(),
-            Self::Pooled(shard) => format!("pool_{shard}"),
+            Self::Pooled(shard) => format!("{POOL_PREFIX}{shard}"),
         }
     }
 }
@@ -167,6 +167,8 @@ impl<'de> Deserialize<'de> for Lane {
     }
 }
 
+/// Prefix of every pool shard's database.
+pub const POOL_PREFIX: &str = "pool_";
 /// Prefix of every lane stream.
 pub const LANE_STREAM_PREFIX: &str = "USAGE_";
 /// Header of a pack: `<tenant number>=<events>,…`, what the auditor counts without opening the pack.

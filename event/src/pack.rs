@@ -9,7 +9,7 @@
 //! pack id      16 bytes
 //! incarnation  16 bytes  the pod that admitted the events
 //! received     i64       Unix milliseconds; decides the quota period
-//! tenants      u16, then u64 each: tenant numbers
+//! tenants      u16, then (u64 tenant number, u32 days for which its events are kept) each
 //! keys         u16, then str each: ledger keys that were charged
 //! events       u32, then each:
 //!   tenant     u16       index into tenants
@@ -49,6 +49,8 @@ pub struct Charge<'a> {
 pub struct PackedEvent<'a> {
     /// Whose event it is.
     pub tenant: TenantNumber,
+    /// Days after its time for which it is kept, as the tenant's policy was when it was admitted; a pool's rows go by it.
+    pub retention_days: u32,
     /// Identity within the tenant.
     pub event_hash: EventHash,
     /// The user's pseudonym.
@@ -76,7 +78,7 @@ pub struct PackedEvent<'a> {
 /// Events encoded so far, without the head that names the pack: requests append to it until it is sealed.
 #[derive(Debug, Default, Clone)]
 pub struct Writer {
-    tenants: Vec<TenantNumber>,
+    tenants: Vec<(TenantNumber, u32)>,
     counts: Vec<u32>,
     keys: Vec<String>,
     key_places: HashMap<String, u16>,
@@ -102,7 +104,7 @@ impl Writer {
 
     /// Appends one event.
     pub fn push(&mut self, event: &PackedEvent<'_>) {
-        let tenant = self.tenant_index(event.tenant);
+        let tenant = self.tenant_index((event.tenant, event.retention_days));
         self.counts[tenant as usize] += 1;
         let out = &mut self.body;
         out.extend_from_slice(&tenant.to_le_bytes());
@@ -140,7 +142,7 @@ impl Writer {
             .tenants
             .iter()
             .zip(&self.counts)
-            .map(|(tenant, count)| format!("{tenant}={count}"))
+            .map(|((tenant, _), count)| format!("{tenant}={count}"))
             .collect();
         pairs.join(",")
     }
@@ -155,8 +157,9 @@ impl Writer {
         out.extend_from_slice(&incarnation.0.to_le_bytes());
         out.extend_from_slice(&received_ms.to_le_bytes());
         out.extend_from_slice(&(self.tenants.len() as u16).to_le_bytes());
-        for tenant in &self.tenants {
+        for (tenant, days) in &self.tenants {
             out.extend_from_slice(&tenant.0.to_le_bytes());
+            out.extend_from_slice(&days.to_le_bytes());
         }
         out.extend_from_slice(&(self.keys.len() as u16).to_le_bytes());
         for key in &self.keys {
@@ -167,7 +170,7 @@ impl Writer {
         out
     }
 
-    fn tenant_index(&mut self, tenant: TenantNumber) -> u16 {
+    fn tenant_index(&mut self, tenant: (TenantNumber, u32)) -> u16 {
         let at = self.tenants.iter().position(|known| *known == tenant).unwrap_or_else(|| {
             self.tenants.push(tenant);
             self.counts.push(0);
@@ -226,8 +229,9 @@ impl<'a> Pack<'a> {
         let id = PackId(reader.u128()?);
         let incarnation = Incarnation(reader.u128()?);
         let received_ms = reader.i64()?;
-        let tenants =
-            (0..reader.u16()?).map(|_| reader.u64().map(TenantNumber)).collect::<Result<Vec<_>, _>>()?;
+        let tenants = (0..reader.u16()?)
+            .map(|_| Ok((TenantNumber(reader.u64()?), reader.u32()?)))
+            .collect::<Result<Vec<_>, PackError>>()?;
         let keys = (0..reader.u16()?).map(|_| reader.str()).collect::<Result<Vec<_>, _>>()?;
         let events =
             (0..reader.u32()?).map(|_| reader.event(&tenants, &keys)).collect::<Result<Vec<_>, _>>()?;
@@ -274,9 +278,14 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| PackError::Damaged(at))
     }
 
-    fn event(&mut self, tenants: &[TenantNumber], keys: &[&'a str]) -> Result<PackedEvent<'a>, PackError> {
+    fn event(
+        &mut self,
+        tenants: &[(TenantNumber, u32)],
+        keys: &[&'a str],
+    ) -> Result<PackedEvent<'a>, PackError> {
         let damaged = PackError::Damaged(self.at);
-        let tenant = *tenants.get(usize::from(self.u16()?)).ok_or_else(|| damaged.clone())?;
+        let (tenant, retention_days) =
+            *tenants.get(usize::from(self.u16()?)).ok_or_else(|| damaged.clone())?;
         let event_hash = EventHash(self.u128()?);
         let user_key = UserKey(self.u128()?);
         let time_ms = self.i64()?;
@@ -292,6 +301,7 @@ impl<'a> Reader<'a> {
         let (user, data) = (self.str()?, self.str()?);
         Ok(PackedEvent {
             tenant,
+            retention_days,
             event_hash,
             user_key,
             time_ms,
@@ -314,6 +324,7 @@ mod tests {
     fn event(tenant: u64, id: &'static str, charges: Vec<Charge<'static>>) -> PackedEvent<'static> {
         PackedEvent {
             tenant: TenantNumber(tenant),
+            retention_days: 90,
             event_hash: EventHash(7),
             user_key: UserKey(u128::MAX),
             time_ms: -1,
@@ -381,5 +392,5 @@ mod tests {
         );
     }
 
-    const GOLDEN: (usize, &str) = (191, "e78506ac07748385");
+    const GOLDEN: (usize, &str) = (195, "400ea45a97b4c057");
 }

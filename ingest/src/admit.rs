@@ -401,6 +401,7 @@ fn packed<'a>(caller: &'a Caller, admitted: &'a Admitted<'_>) -> PackedEvent<'a>
     let event = &admitted.event;
     PackedEvent {
         tenant: caller.policy.snapshot().number,
+        retention_days: caller.policy.snapshot().retention_days,
         event_hash: admitted.hash,
         user_key: admitted.user,
         time_ms: event.time_ms.unwrap_or(admitted.received_ms),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{AccessPolicy, ApiKey, Plan, Tenant, UsageLimit};
+use crds::{AccessPolicy, ApiKey, LanePool, Plan, Tenant, UsageLimit};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -47,6 +47,8 @@ pub struct Queues {
     pub tenant: Arc<Queue>,
     /// Tenants' streams, databases and keys.
     pub slice: Arc<Queue>,
+    /// LanePools.
+    pub lane_pool: Arc<Queue>,
     /// UsageLimits.
     pub usage_limit: Arc<Queue>,
     /// AccessPolicies.
@@ -75,6 +77,8 @@ pub struct Context {
     pub plans: Arc<Cache<Plan>>,
     /// Tenants.
     pub tenants: Arc<Cache<Tenant>>,
+    /// LanePools.
+    pub pools: Arc<Cache<LanePool>>,
     /// UsageLimits.
     pub limits: Arc<Cache<UsageLimit>>,
     /// AccessPolicies.
@@ -93,6 +97,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// What the last look at each tenant's slice said.
     pub slices: crate::controllers::tenant::Slices,
+    /// Shards of pools that are in place.
+    pub shards: crate::controllers::lane_pool::Shards,
     /// Metrics.
     pub metrics: Metrics,
     /// Whether the index may be written.

@@ -66,7 +66,7 @@ fn the_operator_says_what_came_of_every_kind_and_writes_no_rule() {
 #[test]
 fn people_of_a_tenant_write_what_narrows_and_nothing_that_gives() {
     for role in ["meterplane-tenant-admin", "meterplane-developer", "meterplane-viewer"] {
-        for given in ["plans", "tenants", "dataplanes"] {
+        for given in ["plans", "tenants", "lanepools", "dataplanes"] {
             assert!(!may(role, given, "create") && !may(role, given, "patch"), "{role} {given}");
         }
         for rule in ["usagelimits", "accesspolicies"] {

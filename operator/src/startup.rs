@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::context::{Context, FirstPass, Queues, Settings};
-use crate::controllers::{access_policy, api_key, plan, tenant, triggers, usage_limit};
+use crate::controllers::{access_policy, api_key, lane_pool, plan, tenant, triggers, usage_limit};
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
@@ -97,6 +97,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         ledgers: ledgers::Known::new(ledgers),
         plans: Arc::new(Cache::default()),
         tenants: Arc::new(Cache::default()),
+        pools: Arc::new(Cache::default()),
         limits: Arc::new(Cache::default()),
         access: Arc::new(Cache::default()),
         keys: Arc::new(Cache::default()),
@@ -106,6 +107,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         publications: snapshot::publications::Publications::default(),
         fleet: fleet::Fleet::default(),
         slices: tenant::Slices::default(),
+        shards: lane_pool::Shards::default(),
         metrics,
         first_pass: FirstPass::default(),
     };
@@ -132,6 +134,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     }
     watch!(plans, triggers::plan);
     watch!(tenants, triggers::tenant);
+    watch!(pools, triggers::lane_pool);
     watch!(limits, triggers::usage_limit);
     watch!(access, triggers::access_policy);
     watch!(keys, triggers::api_key);
@@ -147,6 +150,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     tokio::join!(
         ctx.plans.wait_synced(),
         ctx.tenants.wait_synced(),
+        ctx.pools.wait_synced(),
         ctx.limits.wait_synced(),
         ctx.access.wait_synced(),
         ctx.keys.wait_synced()
@@ -165,6 +169,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     work!("plan", plan, plan::reconcile);
     work!("tenant", tenant, tenant::reconcile);
     work!("slice", slice, tenant::slices::reconcile);
+    work!("lanepool", lane_pool, lane_pool::reconcile);
     work!("usagelimit", usage_limit, usage_limit::reconcile);
     work!("accesspolicy", access_policy, access_policy::reconcile);
     work!("apikey", api_key, api_key::reconcile);

@@ -68,6 +68,8 @@ pub struct Inputs<'a> {
     pub state: TenantState,
     /// Where its events go.
     pub lane: Lane,
+    /// Days after their time for which events are kept.
+    pub retention_days: u32,
     /// IANA zone.
     pub time_zone: String,
     /// Accepted event times.
@@ -162,6 +164,7 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
         generation: inputs.generation,
         state: inputs.state,
         lane: inputs.lane,
+        retention_days: inputs.retention_days,
         time_zone: inputs.time_zone,
         event_window: inputs.event_window,
         keys: inputs.keys,
@@ -299,6 +302,7 @@ mod tests {
             lineage: base.lineage,
             state: base.state,
             lane: base.lane,
+            retention_days: base.retention_days,
             time_zone: base.time_zone,
             event_window: base.event_window,
             keys: base.keys,

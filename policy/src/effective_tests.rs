@@ -107,6 +107,7 @@ fn compiled(
         lineage: base.lineage,
         state: base.state,
         lane: base.lane,
+        retention_days: base.retention_days,
         time_zone: base.time_zone,
         event_window: base.event_window,
         keys: base.keys,

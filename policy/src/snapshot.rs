@@ -45,6 +45,9 @@ pub struct Snapshot {
     pub state: TenantState,
     /// Where its events go.
     pub lane: Lane,
+    /// Days after their time for which events are kept.
+    #[serde(default = "for_ever")]
+    pub retention_days: u32,
     /// IANA zone in which its days and months begin.
     pub time_zone: String,
     /// Event times that are accepted, relative to the time of receipt.
@@ -62,6 +65,10 @@ pub struct Snapshot {
     /// resourceVersion of every list the snapshot was compiled from, for diagnosis and ordering.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+}
+
+fn for_ever() -> u32 {
+    u32::MAX
 }
 
 /// Whether a tenant's keys are served.

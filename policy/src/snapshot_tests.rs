@@ -10,6 +10,7 @@ pub(crate) fn snapshot(limits: Vec<Limit>) -> Snapshot {
         generation: 1,
         state: TenantState::Active,
         lane: Lane::Dedicated("acme".parse().unwrap()),
+        retention_days: 90,
         time_zone: "UTC".into(),
         event_window: EventWindow::default(),
         keys: vec![ApiKey {

@@ -203,7 +203,7 @@ fn read_raw(bytes: &[u8]) -> Vec<Row> {
         }
         reader.text();
         let at = reader.origin();
-        reader.take(32);
+        reader.take(36);
         assert_eq!(reader.take(1), [0], "no charges");
         rows.push(Row { id, at, day });
     }

@@ -20,6 +20,7 @@ pub fn received(received_ms: i64, events: impl IntoIterator<Item = (u128, i64)>)
     for (hash, time_ms) in events {
         writer.push(&PackedEvent {
             tenant: TenantNumber(1),
+            retention_days: 90,
             event_hash: EventHash(hash),
             user_key: UserKey(2),
             time_ms,

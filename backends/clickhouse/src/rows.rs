@@ -33,15 +33,15 @@ pub struct RawRow<'a> {
     pub origin: Origin<'a>,
 }
 
-/// Columns that [`RawRow::encode`] writes, in its order: all but `expires_at`, which keeps its default.
-pub(crate) const RAW_ORDER: &str = "tenant,event_hash,source,id,feature,user_key,user,time,received,value,latency_ms,data,lane,epoch,seq,idx,intent,pack,incarnation,charges";
+/// Columns that [`RawRow::encode`] writes, in its order.
+pub(crate) const RAW_ORDER: &str = "tenant,event_hash,source,id,feature,user_key,user,time,received,value,latency_ms,data,lane,epoch,seq,idx,intent,pack,expires_at,incarnation,charges";
 
 /// Columns that [`RemovedRow::encode`] writes, in its order.
 pub(crate) const REMOVED_ORDER: &str = "tenant,lane,epoch,seq,idx,intent,reason,event_hash,at";
 
 impl RawRow<'_> {
     /// Bytes of a row without its texts and charges, at most.
-    pub const FIXED_BYTES: usize = 168;
+    pub const FIXED_BYTES: usize = 172;
 
     /// Appends the row.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -66,6 +66,7 @@ impl RawRow<'_> {
         put_text(out, event.data);
         put_origin(out, &self.origin);
         out.extend_from_slice(&self.pack.0.to_le_bytes());
+        out.extend_from_slice(&expires_at(event).to_le_bytes());
         out.extend_from_slice(&self.incarnation.0.to_le_bytes());
         put_length(out, event.charges.len());
         for charge in &event.charges {
@@ -73,6 +74,12 @@ impl RawRow<'_> {
             out.extend_from_slice(&charge.units.to_le_bytes());
         }
     }
+}
+
+/// Unix seconds until which an event is kept; the end of the type where that is later.
+fn expires_at(event: &PackedEvent<'_>) -> u32 {
+    let end = event.time_ms.div_euclid(1_000).saturating_add(i64::from(event.retention_days) * 86_400);
+    u32::try_from(end.max(0)).unwrap_or(u32::MAX)
 }
 
 /// Why an event of a lane is not in `events_raw`.
@@ -144,10 +151,8 @@ mod tests {
     use event::pack::Charge;
 
     #[test]
-    fn every_column_without_a_default_is_written() {
-        let names: Vec<&str> =
-            RAW_COLUMNS.iter().filter(|column| !column.rest.starts_with("DEFAULT")).map(|c| c.name).collect();
-        assert_eq!(names.join(","), RAW_ORDER);
+    fn every_column_is_written() {
+        assert_eq!(RAW_COLUMNS.map(|column| column.name).join(","), RAW_ORDER);
         assert_eq!(REMOVED_COLUMNS.map(|column| column.name).join(","), REMOVED_ORDER);
     }
 
@@ -155,6 +160,7 @@ mod tests {
     fn rows_are_written_byte_for_byte() {
         let event = PackedEvent {
             tenant: TenantNumber(1),
+            retention_days: 2,
             event_hash: EventHash(2),
             user_key: event::UserKey(3),
             time_ms: 4,
@@ -173,9 +179,11 @@ mod tests {
         let mut out = Vec::new();
         row.encode(&mut out);
         // 300 = 0b10_0101100: 0xAC 0x02.
-        assert_eq!(out[out.len() - 73 - 300 - 2..][..2], [0xAC, 0x02]);
+        assert_eq!(out[out.len() - 77 - 300 - 2..][..2], [0xAC, 0x02]);
         assert_eq!(out[out.len() - 11..], [1, 1, b'k', 2, 0, 0, 0, 0, 0, 0, 0], "one charge of two units");
         assert!(out.len() <= RawRow::FIXED_BYTES + 300 + 3 + 11);
+        assert_eq!(expires_at(&event), 2 * 86_400);
+        assert_eq!(expires_at(&PackedEvent { retention_days: u32::MAX, ..event.clone() }), u32::MAX);
         let without_latency = out.len();
         out.clear();
         RawRow { event: &PackedEvent { latency_ms: Some(0), ..event.clone() }, ..row }.encode(&mut out);

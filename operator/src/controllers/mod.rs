@@ -13,8 +13,11 @@
 pub mod access_policy;
 pub mod api_key;
 pub mod enforced;
+pub mod lane_pool;
+pub mod ownership;
 pub mod plan;
 pub mod rule;
+pub mod settle;
 pub mod tenant;
 pub mod triggers;
 pub mod usage_limit;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crds::{AccessPolicy, ApiKey, Plan, Tenant, UsageLimit};
+use crds::{AccessPolicy, ApiKey, LanePool, Plan, Tenant, UsageLimit};
+use event::Lane;
 use kube::{Resource, ResourceExt};
 
 use crate::context::Context;
@@ -46,6 +47,22 @@ pub fn plan(ctx: &Context, change: &Change<Plan>) {
         ctx.queues.tenant.add(ObjectKey::of(tenant.as_ref()));
         // A ceiling may have moved without a word in the snapshot.
         ctx.queue_namespaces(&tenant.spec.namespaces);
+    }
+}
+
+/// A LanePool changed. Another may have what it gives up.
+pub fn lane_pool(ctx: &Context, change: &Change<LanePool>) {
+    if says_something_new(change) {
+        ctx.queues.lane_pool.add(change.key.clone());
+        ctx.pools.list().iter().for_each(|pool| ctx.queues.lane_pool.add(ObjectKey::of(pool.as_ref())));
+    }
+}
+
+/// Tenants came to a lane, or left it.
+pub fn lane(ctx: &Context, lane: &Lane) {
+    if matches!(lane, Lane::Pooled(_)) {
+        let keys = ctx.pools.list().into_iter().map(|pool| ObjectKey::of(pool.as_ref()));
+        keys.for_each(|key| ctx.queues.lane_pool.add_after(key, PLAN_DEBOUNCE));
     }
 }
 

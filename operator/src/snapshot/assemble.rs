@@ -29,6 +29,28 @@ pub struct Terms {
     pub overrides: Vec<Override>,
 }
 
+/// Where a tenant's data are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// UID of the first Tenant that owned the data.
+    pub lineage: String,
+    /// Where its events go.
+    pub lane: Lane,
+    /// Days after their time for which events are kept.
+    pub retention_days: u32,
+}
+
+impl Place {
+    /// As the snapshot in force says.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            lineage: snapshot.lineage.clone(),
+            lane: snapshot.lane.clone(),
+            retention_days: snapshot.retention_days,
+        }
+    }
+}
+
 /// Terms and plan, as far as they are accepted.
 #[derive(Debug, Clone)]
 pub enum Entitlement {
@@ -48,8 +70,8 @@ pub enum Entitlement {
 pub struct Material<'a> {
     /// The tenant.
     pub tenant: &'a TenantName,
-    /// UID of the first Tenant that owned the data.
-    pub lineage: &'a str,
+    /// Whose data they are, and where they go.
+    pub place: Place,
     /// Whether its keys are served.
     pub state: TenantState,
     /// Terms and plan.
@@ -134,9 +156,10 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
     let compiled = compile::compile(Inputs {
         tenant: material.tenant.clone(),
         display_name: terms.display_name,
-        lineage: material.lineage.to_owned(),
+        lineage: material.place.lineage,
         state: material.state,
-        lane: Lane::Dedicated(material.tenant.clone()),
+        lane: material.place.lane,
+        retention_days: material.place.retention_days,
         time_zone: terms.time_zone,
         event_window: terms.event_window,
         keys: material.keys,

@@ -16,6 +16,7 @@ pub(crate) fn snapshot_of(limits: &[(&str, u64)]) -> Snapshot {
         generation: 5,
         state: TenantState::Active,
         lane: Lane::Dedicated("acme".parse().unwrap()),
+        retention_days: 90,
         time_zone: "UTC".into(),
         event_window: EventWindow::default(),
         keys: vec![],
@@ -91,7 +92,7 @@ fn material<'a>(
 ) -> Material<'a> {
     Material {
         tenant,
-        lineage: LINEAGE,
+        place: Place { lineage: LINEAGE.into(), lane: Lane::Dedicated(tenant.clone()), retention_days: 90 },
         state: TenantState::Active,
         entitlement,
         limits: vec![],

@@ -7,7 +7,7 @@ use event::TenantName;
 use kube::ResourceExt;
 use policy::snapshot::{Snapshot, TenantState};
 
-use super::assemble::{Entitlement, Material, Unassembled, assemble, keys};
+use super::assemble::{Entitlement, Material, Place, Unassembled, assemble, keys};
 use super::judge;
 use super::keys::limit_identity;
 use super::store::{Stored, WriteError};
@@ -21,8 +21,8 @@ use crate::engine::ObjectKey;
 pub struct Request<'a> {
     /// The tenant.
     pub name: &'a TenantName,
-    /// UID of the first Tenant that owned the data.
-    pub lineage: &'a str,
+    /// Whose data they are, and where they go.
+    pub place: Place,
     /// Its plan, if it exists.
     pub plan: Option<&'a Plan>,
     /// Terms and plan, as far as they are accepted.
@@ -101,6 +101,7 @@ pub async fn withdraw(
     ctx.belonging.record(name.as_str(), &[]);
     if let Some(old) = ctx.publications.remove(name.as_str()) {
         ctx.queue_namespaces(&old.snapshot.namespaces);
+        triggers::lane(ctx, &old.snapshot.lane);
     }
     ctx.first_pass.want_index();
     Ok(())
@@ -118,7 +119,7 @@ fn material<'a>(ctx: &Context, request: &Request<'a>, now_ms: i64) -> Material<'
     let accepted = |key: &ObjectKey| judge::key(request.plan, &declared, key).is_ok();
     Material {
         tenant: request.name,
-        lineage: request.lineage,
+        place: request.place.clone(),
         state: request.state,
         entitlement: request.entitlement.clone(),
         limits: judge::limits(request.plan, &limits),
@@ -162,7 +163,7 @@ fn take_over(
 ) {
     let before = previous.map_or(&[][..], |snapshot| &snapshot.namespaces);
     let freed: Vec<String> = before.iter().filter(|ns| !snapshot.namespaces.contains(ns)).cloned().collect();
-    let namespaces = snapshot.namespaces.clone();
+    let (namespaces, lane) = (snapshot.namespaces.clone(), snapshot.lane.clone());
     if !ctx.publications.put(revision, snapshot) {
         return;
     }
@@ -176,6 +177,7 @@ fn take_over(
     }
     if previous.is_none() {
         ctx.first_pass.want_index();
+        triggers::lane(ctx, &lane);
     }
 }
 

@@ -231,6 +231,7 @@ fn snapshot(tenant: &str, secret: &str, limits: Vec<Limit>) -> Snapshot {
     Snapshot {
         number: event::TenantNumber(1),
         lane: event::Lane::Dedicated(name),
+        retention_days: 90,
         tenant: tenant.parse().unwrap_or_else(|_| fail("the tenant's name is wrong")),
         display_name: tenant.into(),
         lineage,

@@ -20,7 +20,8 @@ mod sql;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
-use event::{Observed, Stamp};
+use event::names::POOL_PREFIX;
+use event::{Lane, Observed, Stamp, TenantName};
 
 use crate::error::ClickHouseError;
 use crate::schema::{Table, View};
@@ -39,6 +40,20 @@ pub struct DatabaseState {
     pub tables: BTreeMap<Table, TableState>,
     /// Its views.
     pub views: BTreeMap<View, ViewState>,
+}
+
+impl DatabaseState {
+    /// The lanes whose rows its views show, the tenant's own first.
+    pub fn lanes(&self, tenant: &TenantName) -> Vec<Lane> {
+        let select = self.views.get(&View::Events).map_or("", |view| &view.select);
+        let lane = |database: &str| match database.strip_prefix(POOL_PREFIX) {
+            Some(shard) => shard.parse().ok().map(Lane::Pooled),
+            None => (database == tenant.database()).then(|| Lane::Dedicated(tenant.clone())),
+        };
+        let mut lanes: Vec<Lane> = spec::named(select).filter_map(lane).collect();
+        lanes.sort();
+        lanes
+    }
 }
 
 /// A table as it was found, as far as we set it.

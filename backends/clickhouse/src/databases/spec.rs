@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use event::{Lane, Stamp, TenantName, TenantNumber};
 
+use event::names::POOL_PREFIX;
+
 use crate::schema::{Retention, View};
 
 /// A database that should exist.
@@ -78,7 +80,7 @@ impl ViewSpec {
             .iter()
             .map(|database| {
                 let from = format!("SELECT {columns} FROM {database}.{table}");
-                match view.pooled_filter().filter(|_| database.starts_with("pool_")) {
+                match view.pooled_filter().filter(|_| database.starts_with(POOL_PREFIX)) {
                     Some(filter) => format!("{from} WHERE (tenant = {}) AND ({filter})", self.tenant),
                     None => format!("{from} WHERE tenant = {}", self.tenant),
                 }
@@ -89,12 +91,16 @@ impl ViewSpec {
 
     /// With the lanes that a view's present statement names: rows stay where they are until retention drops them.
     pub(crate) fn keeping(&self, own: &str, select: &str) -> Self {
-        let named = select.split(" FROM ").skip(1).filter_map(|rest| rest.split_once('.'));
-        let lanes =
-            named.map(|(database, _)| database).filter(|name| *name == own || name.starts_with("pool_"));
+        let lanes = named(select).filter(|name| *name == own || name.starts_with(POOL_PREFIX));
         let databases = lanes.map(str::to_owned).chain(self.databases.iter().cloned()).collect();
         Self { tenant: self.tenant, databases }
     }
+}
+
+/// Databases that a view's statement reads from.
+pub(super) fn named(select: &str) -> impl Iterator<Item = &str> {
+    let rests = select.split(" FROM ").skip(1).filter_map(|rest| rest.split_once('.'));
+    rests.map(|(database, _)| database)
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ use event::{Observed, Stamp};
 
 pub use plan::{Blocked, Expectation, Plan, StreamStep, adopt, plan, release};
 pub use spec::{
-    BucketSpec, Discard, LEDGER_ID_KEY, LaneSettings, LedgerWindow, Settings, Storage, StreamSpec,
-    ViolationsSettings,
+    BucketSpec, Discard, LANE_MIN_BYTES, LEDGER_ID_KEY, LaneSettings, LedgerWindow, Settings, Storage,
+    StreamSpec, ViolationsSettings,
 };
 
 /// A stream as it was found.

@@ -1,20 +1,15 @@
 //! Whether every limit of a Plan is accepted.
 
 use crds::Plan;
-use crds::tenant::Isolation;
 
 use crate::conditions::Why;
 use crate::snapshot::judge::plan_rules;
-use crate::snapshot::rules::not_supported;
 
 /// Validates a Plan by itself.
 ///
 /// # Errors
 /// The first thing that is not accepted, and how many more there are.
 pub fn validate(plan: &Plan) -> Result<(), Why> {
-    if plan.spec.isolation == Some(Isolation::Pooled) {
-        return Err(not_supported("spec.isolation", "Pooled"));
-    }
     let mut refused = plan_rules(plan).into_iter().filter_map(|(_, rule)| rule.err());
     let Some(first) = refused.next() else { return Ok(()) };
     match refused.count() {

@@ -1,11 +1,12 @@
 use super::super::build::build;
 use super::super::dereference::dereference;
 use super::super::validate::tests::{acme, pro, settings};
-use super::super::validate::{claim, validate};
+use super::super::validate::validate;
 use super::*;
-use clickhouse::databases::fake::FakeDatabases;
-use event::{Stamp, TenantName};
-use jetstream::streams::fake::FakeStreams;
+use crate::controllers::ownership::{Found, claim};
+use clickhouse::databases::{self, fake::FakeDatabases};
+use event::{Lane, Stamp, TenantName};
+use jetstream::streams::{self, fake::FakeStreams};
 use vault::keys::fake::FakeTransitKeys;
 
 type Systems = (FakeStreams, FakeDatabases, FakeTransitKeys);
@@ -16,8 +17,8 @@ fn name() -> TenantName {
 
 fn desired(stamp: Option<Stamp>) -> Desired {
     let validated = validate(&acme(|_| {}), Some(&pro(|_| {})), &settings()).unwrap();
-    let own = claim("dev", "acme", &validated, &[]).unwrap().stamp;
-    build(&name(), &validated, &stamp.unwrap_or(own), None, &settings()).unwrap()
+    let own = claim(&validated.owner("dev", &name()), &[]).unwrap().stamp;
+    build(&name(), &validated, &stamp.unwrap_or(own), Lane::Dedicated(name()), None, &settings()).unwrap()
 }
 
 async fn once(systems: &Systems, desired: &Desired, permission: Permission) -> Result<(), Hindrance> {
@@ -33,7 +34,8 @@ async fn a_new_tenant_gets_all_three_and_a_second_round_changes_nothing() {
     let (systems, desired) = (Systems::default(), desired(None));
     once(&systems, &desired, FIRST).await.unwrap();
     let found = dereference(&systems.0, &systems.1, &systems.2, &name()).await;
-    assert!(streams::plan(&desired.stream, &found.stream, streams::Expectation::MustExist).steps.is_empty());
+    let stream = desired.stream.as_ref().unwrap();
+    assert!(streams::plan(stream, &found.stream, streams::Expectation::MustExist).steps.is_empty());
     assert!(databases::plan(&desired.database, &found.database).steps.is_empty());
     assert!(keys::plan(&desired.key, &found.key, keys::Expectation::MustExist).steps.is_empty());
     once(&systems, &desired, LATER).await.unwrap();
@@ -61,6 +63,6 @@ async fn an_adoption_restamps_everything_and_keeps_the_lineage() {
     once(&systems, &heir, Permission { adopt: true, must_exist: false }).await.unwrap();
     let found = dereference(&systems.0, &systems.1, &systems.2, &name()).await;
     let stamps = found.found(&name()).unwrap().map(|(_, found)| found);
-    let expected = super::super::validate::Found::Present(Some(heir.stamp.clone()));
+    let expected = Found::Present(Some(heir.stamp.clone()));
     assert!(stamps.iter().all(|found| *found == expected), "{stamps:?}");
 }

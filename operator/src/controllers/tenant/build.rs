@@ -11,6 +11,7 @@ use vault::KeySpec;
 use super::validate::Validated;
 use crate::conditions::Why;
 use crate::context::Settings;
+use crate::snapshot::assemble::Place;
 
 /// Metadata of the lane's stream: the plan's retention at the time of placement. Later edits of the plan move nobody.
 const PLACED_RETENTION: &str = "meterplane.io/placed-retention-days";
@@ -20,17 +21,24 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Everything that should exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
-    /// The lane's stream.
-    pub stream: StreamSpec,
-    /// Database, tables and view.
+    /// The lane's stream, if the lane is its own.
+    pub stream: Option<StreamSpec>,
+    /// Database, tables and views.
     pub database: DatabaseSpec,
     /// The key.
     pub key: KeySpec,
     /// The stamp of all of them.
     pub stamp: Stamp,
+    /// Where its data are then.
+    pub place: Place,
 }
 
-/// Says what the tenant should have. `stream` is its stream as it is, where the placement is stamped.
+/// The plan's retention when the tenant was placed, for one with a stream of its own.
+pub fn placed_retention(stream: &StreamState) -> Option<u32> {
+    stream.metadata.get(PLACED_RETENTION)?.parse().ok()
+}
+
+/// Says what the tenant should have. `placed` is the plan's retention of the time when the tenant was placed in `lane`.
 ///
 /// # Errors
 /// When the lineage is not a UID.
@@ -38,71 +46,85 @@ pub fn build(
     name: &TenantName,
     validated: &Validated,
     stamp: &Stamp,
-    stream: Option<&StreamState>,
+    lane: Lane,
+    placed: Option<u32>,
     settings: &Settings,
 ) -> Result<Desired, Why> {
     let number =
         TenantNumber::from_lineage(&stamp.lineage).map_err(|error| Why::new("Invalid", error.to_string()))?;
-    let placed = stream
-        .and_then(|stream| stream.metadata.get(PLACED_RETENTION))
-        .and_then(|days| days.parse().ok())
-        .unwrap_or(validated.plan_retention_days);
-    let lane = LaneSettings {
-        replicas: settings.replicas,
-        max_age: settings.lane_age,
-        max_bytes: validated.lane_bytes,
-        duplicate_window: DUPLICATE_WINDOW,
-    };
-    let mut stream = StreamSpec::lane(&Lane::Dedicated(name.clone()), lane, stamp);
-    stream.metadata = BTreeMap::from([(PLACED_RETENTION.to_owned(), placed.to_string())]);
+    let placed = placed.unwrap_or(validated.plan_retention_days);
     let days = validated.own_retention_days.unwrap_or(placed);
+    let (stream, database) = match &lane {
+        Lane::Dedicated(_) => {
+            let settings = lane_settings(settings, validated.lane_bytes);
+            let mut stream = StreamSpec::lane(&lane, settings, stamp);
+            stream.metadata = BTreeMap::from([(PLACED_RETENTION.to_owned(), placed.to_string())]);
+            (Some(stream), DatabaseSpec::dedicated(name, number, days, stamp))
+        }
+        Lane::Pooled(_) => (None, DatabaseSpec::pooled(name, number, [&lane], stamp)),
+    };
     Ok(Desired {
         stream,
-        database: DatabaseSpec::dedicated(name, number, days, stamp),
+        database,
         key: KeySpec { tenant: name.clone(), stamp: stamp.clone() },
         stamp: stamp.clone(),
+        place: Place { lineage: stamp.lineage.clone(), lane, retention_days: days },
     })
+}
+
+/// Settings of a lane's stream.
+pub fn lane_settings(settings: &Settings, max_bytes: u64) -> LaneSettings {
+    LaneSettings {
+        replicas: settings.replicas,
+        max_age: settings.lane_age,
+        max_bytes,
+        duplicate_window: DUPLICATE_WINDOW,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::validate::tests::{acme, pro, settings};
-    use super::super::validate::{claim, validate};
+    use super::super::validate::validate;
     use super::*;
+    use crate::controllers::ownership::claim;
 
-    fn desired(change: impl FnOnce(&mut crds::Tenant), stream: Option<&StreamState>) -> Desired {
+    fn desired(change: impl FnOnce(&mut crds::Tenant), lane: Lane, placed: Option<u32>) -> Desired {
         let validated = validate(&acme(change), Some(&pro(|_| {})), &settings()).unwrap();
-        let stamp = claim("dev", "acme", &validated, &[]).unwrap().stamp;
-        build(&"acme".parse().unwrap(), &validated, &stamp, stream, &settings()).unwrap()
+        let name = "acme".parse().unwrap();
+        let stamp = claim(&validated.owner("dev", &name), &[]).unwrap().stamp;
+        build(&name, &validated, &stamp, lane, placed, &settings()).unwrap()
+    }
+
+    fn own() -> Lane {
+        Lane::Dedicated("acme".parse().unwrap())
     }
 
     #[test]
     fn a_tenant_has_a_stream_a_database_and_a_key_of_one_owner() {
-        let desired = desired(|_| {}, None);
-        assert_eq!(desired.stream.name, "USAGE_acme");
-        assert_eq!(desired.stream.settings.max_bytes, Some(1 << 30));
+        let desired = desired(|_| {}, own(), None);
+        let stream = desired.stream.unwrap();
+        assert_eq!((stream.name.as_str(), stream.settings.max_bytes), ("USAGE_acme", Some(1 << 30)));
         assert_eq!(desired.database.name, "tenant_acme");
-        let stamps = [&desired.stream.stamp, &desired.database.stamp, &desired.key.stamp];
+        let stamps = [&stream.stamp, &desired.database.stamp, &desired.key.stamp];
         assert!(stamps.iter().all(|stamp| **stamp == desired.stamp));
     }
 
     #[test]
+    fn a_pooled_tenant_has_views_over_its_shard_and_no_stream() {
+        let desired = desired(|_| {}, Lane::Pooled(3), None);
+        assert_eq!((desired.stream, desired.database.tables), (None, None));
+        assert!(desired.database.views.unwrap().databases.contains("pool_3"));
+        assert_eq!((desired.place.lane, desired.place.retention_days), (Lane::Pooled(3), 90));
+    }
+
+    #[test]
     fn the_plans_retention_is_read_once() {
-        let first = desired(|tenant| tenant.spec.retention = None, None);
-        assert_eq!(first.stream.metadata[PLACED_RETENTION], "90");
-        let stream = StreamState {
-            name: "USAGE_acme".into(),
-            settings: first.stream.settings.clone(),
-            stamp: Some(first.stamp.clone()),
-            metadata: BTreeMap::from([(PLACED_RETENTION.to_owned(), "30".to_owned())]),
-            created_ms: 0,
-            messages: 0,
-            bytes: 0,
-            first_seq: 0,
-            last_seq: 0,
-            oldest_age: Duration::ZERO,
+        let of = |placed| {
+            let desired = desired(|tenant| tenant.spec.retention = None, own(), placed);
+            desired.stream.unwrap().metadata[PLACED_RETENTION].clone()
         };
-        let later = desired(|tenant| tenant.spec.retention = None, Some(&stream));
-        assert_eq!(later.stream.metadata[PLACED_RETENTION], "30", "placed under an older plan");
+        assert_eq!(of(None), "90");
+        assert_eq!(of(Some(30)), "30", "placed under an older plan");
     }
 }

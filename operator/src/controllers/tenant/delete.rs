@@ -25,7 +25,7 @@ use crate::context::Context;
 use crate::controllers::write;
 use crate::engine::queue::Action;
 use crate::errors::{Failure, System};
-use crate::snapshot::assemble::Entitlement;
+use crate::snapshot::assemble::{Entitlement, Place};
 use crate::snapshot::publish::{PublishError, Request, publish, state_of, withdraw};
 use crate::snapshot::store::{Stored, WriteError};
 
@@ -92,7 +92,7 @@ async fn suspend(
     let Some(previous) = &stored.value else { return Ok(()) };
     let request = Request {
         name,
-        lineage: &previous.lineage,
+        place: Place::of(previous),
         plan: None,
         entitlement: Entitlement::Kept,
         state: state_of(tenant),

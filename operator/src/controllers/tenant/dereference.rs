@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clickhouse::databases::{DatabaseState, Databases};
-use event::{Lane, Observed, Stamp, TenantName};
+use event::{Lane, Observed, TenantName};
 use jetstream::{StreamState, Streams};
 use vault::{KeyState, TransitKeys};
 
-use super::validate::Found;
+use crate::controllers::ownership::Found;
 use crate::errors::{Failure, System};
 
 /// Longest time that one look may take.
@@ -52,25 +52,13 @@ impl Dereferenced {
     /// # Errors
     /// When a system did not say what is there: nothing may be concluded from that.
     pub fn found(&self, tenant: &TenantName) -> Result<[(String, Found); 3], Failure> {
-        let stream = found(&self.stream, System::Nats, |state| state.stamp.clone())?;
-        let database = found(&self.database, System::ClickHouse, |state| state.stamp.clone())?;
-        let key = found(&self.key, System::Vault, |state| state.stamp.clone())?;
+        let stream = Found::of(&self.stream, System::Nats, |state| state.stamp.clone())?;
+        let database = Found::of(&self.database, System::ClickHouse, |state| state.stamp.clone())?;
+        let key = Found::of(&self.key, System::Vault, |state| state.stamp.clone())?;
         Ok([
             (format!("stream {}", Lane::Dedicated(tenant.clone()).stream()), stream),
             (format!("database {}", tenant.database()), database),
             (format!("key {}", tenant.transit_key()), key),
         ])
-    }
-}
-
-fn found<T>(
-    observed: &Observed<T>,
-    system: System,
-    stamp: impl Fn(&T) -> Option<Stamp>,
-) -> Result<Found, Failure> {
-    match observed {
-        Observed::Unknown(reason) => Err(Failure::unknown(system, reason)),
-        Observed::Absent => Ok(Found::Absent),
-        Observed::Present(state) => Ok(Found::Present(stamp(state))),
     }
 }

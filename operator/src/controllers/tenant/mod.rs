@@ -6,10 +6,11 @@
 
 mod access;
 mod apply;
-mod build;
+pub mod build;
 mod delete;
 mod dereference;
 mod limits;
+pub mod placement;
 pub mod slices;
 mod status;
 pub mod validate;
@@ -26,10 +27,11 @@ pub use slices::Slices;
 use crate::belonging::Claims;
 use crate::conditions::Why;
 use crate::context::Context;
+use crate::controllers::settle::Hindrance;
 use crate::engine::ObjectKey;
 use crate::engine::queue::{Action, spread};
 use crate::errors::Failure;
-use crate::snapshot::assemble::{Entitlement, Unassembled};
+use crate::snapshot::assemble::{Entitlement, Place, Unassembled};
 use crate::snapshot::publish::{PublishError, Published, Request, publish, state_of};
 use crate::snapshot::store::{Stored, WriteError};
 use slices::Placement;
@@ -37,23 +39,6 @@ use validate::{Refusal, Validated};
 
 /// Keeps a Tenant until its data are released or destroyed.
 pub const FINALIZER: &str = "meterplane.io/tenant";
-
-/// Why a tenant is not where it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hindrance {
-    /// A system failed; it is tried again.
-    Failed(Failure),
-    /// The tenant is not accepted: what it would own is somebody else's, or nobody decided.
-    Refused(Why),
-    /// Somebody has to do something.
-    Stalled(Why),
-}
-
-impl From<Failure> for Hindrance {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
 
 /// What came of one round.
 #[derive(Debug)]
@@ -143,9 +128,9 @@ async fn publish_round(
     plan: Option<&crds::Plan>,
     claims: &Claims,
 ) -> Result<Published, Hindrance> {
-    let before = stored.value.as_ref().map(|snapshot| snapshot.lineage.as_str());
-    let lineage = match (slice, accepted) {
-        (Ok(placement), _) => placement.lineage.as_str(),
+    let before = stored.value.as_ref().map(Place::of);
+    let place = match (slice, accepted) {
+        (Ok(placement), _) => placement.place.clone(),
         // Whose data these are is in doubt: nothing may be served from them under this tenant's name.
         (Err(Hindrance::Refused(why)), Ok(_)) => return Err(Hindrance::Refused(why.clone())),
         (Err(_), _) => {
@@ -160,7 +145,7 @@ async fn publish_round(
     };
     let request = Request {
         name,
-        lineage,
+        place,
         plan,
         entitlement,
         state: state_of(tenant),

@@ -7,22 +7,26 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::Tenant;
 use crds::tenant::Adoption;
-use crds::{Tenant, tenant};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::apply::{Permission, apply};
-use super::build::{Desired, build};
+use super::FINALIZER;
+use super::apply::apply;
+use super::build::{Desired, build, placed_retention};
 use super::dereference::dereference;
-use super::validate::{Validated, claim, validate};
-use super::{FINALIZER, Hindrance};
+use super::placement::{choose, placed};
+use super::validate::{Validated, validate};
 use crate::context::Context;
+use crate::controllers::ownership::claim;
+use crate::controllers::settle::{Hindrance, Permission};
 use crate::controllers::write;
 use crate::engine::ObjectKey;
 use crate::engine::queue::{Action, spread};
 use crate::errors::{Failure, System};
+use crate::snapshot::assemble::Place;
 
 /// Longest time that one look may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,16 +34,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Where a tenant lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// UID of the first Tenant that owned the data.
-    pub lineage: String,
-    /// The lane's stream.
-    pub stream: String,
+    /// Whose data they are, and where they go.
+    pub place: Place,
     /// The database.
     pub database: String,
     /// The key.
     pub key: String,
-    /// How it is isolated.
-    pub isolation: tenant::Isolation,
 }
 
 /// What the last look at each tenant's slice said.
@@ -129,11 +129,9 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
 async fn look(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<Placement, Hindrance> {
     let desired = settle(ctx, tenant, validated).await?;
     Ok(Placement {
-        lineage: desired.stamp.lineage,
-        stream: desired.stream.name,
+        place: desired.place,
         database: desired.database.name,
         key: desired.key.tenant.transit_key(),
-        isolation: tenant::Isolation::Dedicated,
     })
 }
 
@@ -144,20 +142,26 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
     let found = dereference(&ctx.nats, &ctx.clickhouse, &ctx.vault, &name).await;
     let stamps = found.found(&name)?;
     let stamps: Vec<_> = stamps.iter().map(|(what, found)| (what.as_str(), found.clone())).collect();
-    let claim =
-        claim(&ctx.settings.installation, name.as_str(), validated, &stamps).map_err(Hindrance::Refused)?;
-    let desired = build(&name, validated, &claim.stamp, found.stream.present(), &ctx.settings)
-        .map_err(Hindrance::Stalled)?;
+    let owner = validated.owner(&ctx.settings.installation, &name);
+    let claim = claim(&owner, &stamps).map_err(Hindrance::Refused)?;
+    let published = ctx.publications.get(name.as_str());
+    let published = published.as_deref().filter(|old| old.snapshot.lineage == claim.stamp.lineage);
+    let place = published.map(|published| Place::of(&published.snapshot));
+    let shards = ctx.shards.of(&validated.pool);
+    let placed = placed(&name, place.as_ref().map(|place| &place.lane), &found);
+    let lane = choose(&name, &claim.stamp.lineage, validated, placed, &shards)?;
+    let retention = match found.stream.present() {
+        Some(stream) => placed_retention(stream),
+        None => place.as_ref().map(|place| place.retention_days),
+    };
+    let desired =
+        build(&name, validated, &claim.stamp, lane, retention, &ctx.settings).map_err(Hindrance::Stalled)?;
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::finalizer(&api, &ctx.tenants, tenant, FINALIZER, true).await?;
-    // A snapshot is published only when all three exist: a tenant that has one and lacks one of the three has lost it.
-    let had_all = ctx
-        .publications
-        .get(name.as_str())
-        .is_some_and(|publication| publication.snapshot.lineage == claim.stamp.lineage);
-    let permission =
-        Permission { adopt: claim.adopt, must_exist: had_all && validated.adoption != Adoption::Force };
+    // A snapshot is published only when all exist: a tenant that has one and lacks one of them has lost it.
+    let must_exist = place.is_some() && validated.adoption != Adoption::Force;
+    let permission = Permission { adopt: claim.adopt, must_exist };
     apply((&ctx.nats, &ctx.clickhouse, &ctx.vault), &desired, found, permission).await?;
     Ok(desired)
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use policy::snapshot::Snapshot;
 
+use super::placement::isolation;
 use super::validate::Refusal;
 use super::{Hindrance, Round, limits};
 use crate::clock;
@@ -82,7 +83,7 @@ fn compute(
                     format!("spec.overrides: the plan has no limit {}", validated.idle_overrides.join(", "));
                 statements.no(EFFECTIVE, Why::new("OverrideWithoutLimit", message));
             }
-            programmed(&mut statements, tenant, round, &old.conditions, generation);
+            again = programmed(&mut statements, tenant, round, &old.conditions, now);
         }
         Err(Refusal::Final(why)) => {
             statements.refused(why);
@@ -103,9 +104,9 @@ fn compute(
     let status = TenantStatus {
         observed_generation: generation,
         conditions,
-        isolation: placement.map(|place| place.isolation).or(old.isolation),
-        lineage: placement.map(|place| place.lineage.clone()).or(old.lineage),
-        stream: placement.map(|place| place.stream.clone()).or(old.stream),
+        isolation: placement.map(|place| isolation(&place.place.lane)).or(old.isolation),
+        lineage: placement.map(|place| place.place.lineage.clone()).or(old.lineage),
+        stream: placement.map(|place| place.place.lane.stream()).or(old.stream),
         database: placement.map(|place| place.database.clone()).or(old.database),
         key: placement.map(|place| place.key.clone()).or(old.key),
         limits: limits.0,
@@ -119,8 +120,9 @@ fn programmed(
     tenant: &Tenant,
     round: &Round,
     previous: &[Condition],
-    generation: Option<i64>,
-) {
+    now: Timestamp,
+) -> Option<Duration> {
+    let generation = tenant.metadata.generation;
     let hindrance = round.slice.as_ref().err().or(round.published.as_ref().err());
     match hindrance {
         None => {
@@ -135,11 +137,13 @@ fn programmed(
         Some(Hindrance::Stalled(why)) => {
             statements.stalled(why);
         }
+        Some(Hindrance::Waiting(why)) => return waiting(statements, why, previous, now),
         Some(Hindrance::Failed(failure)) => {
             keep_current(statements, PROGRAMMED, previous, generation);
             failed(statements, failure, previous, generation);
         }
     }
+    None
 }
 
 /// What the one column that everybody looks at says of a tenant that is in place.

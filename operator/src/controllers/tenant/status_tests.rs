@@ -5,19 +5,22 @@ use super::*;
 use crate::belonging::Claims;
 use crate::errors::System;
 use crate::fleet::Reach;
+use crate::snapshot::assemble::Place;
 use crate::snapshot::publish::Published;
 use crds::condition::{RECONCILING, STALLED};
-use crds::tenant::Isolation;
+use event::Lane;
 
 fn round() -> Round {
     Round {
         accepted: validate(&acme(|_| {}), Some(&pro(|_| {})), &settings()),
         slice: Ok(Placement {
-            lineage: "l".into(),
-            stream: "USAGE_acme".into(),
+            place: Place {
+                lineage: "l".into(),
+                lane: Lane::Dedicated("acme".parse().unwrap()),
+                retention_days: 90,
+            },
             database: "tenant_acme".into(),
             key: "mp-acme".into(),
-            isolation: Isolation::Dedicated,
         }),
         published: Ok(Published { revision: 7, next_change_ms: None }),
         claims: Claims { held: vec!["acme".into()], ..Claims::default() },

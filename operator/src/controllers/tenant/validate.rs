@@ -1,7 +1,7 @@
 //! Whether a Tenant is accepted, together with its plan and with what already stands under its name.
 
 use crds::{Plan, Tenant, tenant};
-use event::{Ownership, Stamp};
+use event::TenantName;
 use kube::ResourceExt;
 use policy::compile::{Override, RuleInput};
 use policy::limit::Measure;
@@ -10,12 +10,15 @@ use policy::window::{self, Window};
 
 use crate::conditions::Why;
 use crate::context::Settings;
+use crate::controllers::ownership::Owner;
 use crate::snapshot::assemble::Terms;
 use crate::snapshot::judge;
 use crate::snapshot::rules::not_supported;
 
 /// Retention where neither the tenant nor its plan says anything.
 const DEFAULT_RETENTION_DAYS: u32 = 90;
+/// Pool where the plan names none.
+const DEFAULT_POOL: &str = "default";
 /// Longest retention.
 const MAX_RETENTION_DAYS: u64 = 3_650;
 const DAY_SECONDS: u64 = 86_400;
@@ -41,6 +44,21 @@ pub struct Validated {
     pub lane_bytes: u64,
     /// Whether data of an earlier tenant may be taken over.
     pub adoption: tenant::Adoption,
+    /// Whether it has a lane of its own, if the Tenant says so itself.
+    pub own_isolation: Option<tenant::Isolation>,
+    /// Whether it gets one when it is placed now.
+    pub plan_isolation: tenant::Isolation,
+    /// The pool that it goes to when it is placed now, and pooled.
+    pub pool: String,
+}
+
+impl Validated {
+    /// Who claims what stands under the tenant's names.
+    pub fn owner<'a>(&'a self, installation: &'a str, name: &'a TenantName) -> Owner<'a> {
+        let name = name.as_str();
+        let (uid, adoption) = (self.uid.as_str(), self.adoption);
+        Owner { installation, kind: "tenant", name, stamped: name, uid, adoption }
+    }
 }
 
 /// Why a tenant is not accepted.
@@ -74,11 +92,6 @@ pub fn validate(tenant: &Tenant, plan: Option<&Plan>, settings: &Settings) -> Re
         ))
     })?;
     window::zone(&spec.time_zone).map_err(|message| invalid("spec.timeZone", &message))?;
-    let isolation = spec.isolation.or(plan.spec.isolation).unwrap_or_default();
-    if isolation == tenant::Isolation::Pooled {
-        let field = if spec.isolation.is_some() { "spec.isolation" } else { "the plan's spec.isolation" };
-        return Err(Refusal::Final(not_supported(field, "Pooled")));
-    }
     if spec.backfill.as_ref().is_some_and(|backfill| backfill.millis() != EventWindow::default().past_ms) {
         return Err(Refusal::Final(not_supported("spec.backfill", "a backfill other than 7d")));
     }
@@ -96,6 +109,9 @@ pub fn validate(tenant: &Tenant, plan: Option<&Plan>, settings: &Settings) -> Re
         own_retention_days,
         plan_retention_days: plan_retention_days.unwrap_or(DEFAULT_RETENTION_DAYS),
         adoption: spec.adoption,
+        own_isolation: spec.isolation,
+        plan_isolation: plan.spec.isolation.unwrap_or_default(),
+        pool: plan.spec.pool.clone().unwrap_or_else(|| DEFAULT_POOL.to_owned()),
     })
 }
 
@@ -168,85 +184,6 @@ fn lane_bytes(rules: &[(String, Result<RuleInput, Why>)], most: u64) -> u64 {
             && rule.matches == policy::limit::Match::default()
     });
     monthly.map(|rule| rule.max.saturating_mul(BYTES_AN_EVENT)).min().unwrap_or(most).min(most)
-}
-
-/// What was found under a name of the tenant's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Absent,
-    /// Something with this stamp; `None` when it carries none that is complete.
-    Present(Option<Stamp>),
-}
-
-/// The stamp under which the tenant has its objects, and whether they must be taken over first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The stamp that every object gets.
-    pub stamp: Stamp,
-    /// Objects stand there that carry another stamp of the same lineage.
-    pub adopt: bool,
-}
-
-/// Decides whether the tenant may have what stands under its names.
-///
-/// # Errors
-/// Why not: data that were retained, that another owner never gave back, or that are not ours.
-pub fn claim(
-    installation: &str,
-    tenant: &str,
-    validated: &Validated,
-    found: &[(&str, Found)],
-) -> Result<Claim, Why> {
-    let mut lineage: Option<&str> = None;
-    let mut adopt = false;
-    for (what, found) in found {
-        let stamp = match found {
-            Found::Absent => continue,
-            Found::Present(None) => return Err(not_ours(what)),
-            Found::Present(Some(stamp)) => stamp,
-        };
-        let allowed = validated.adoption;
-        match stamp.ownership(installation, tenant, &validated.uid) {
-            Ownership::Ours => {}
-            Ownership::Foreign => return Err(not_ours(what)),
-            Ownership::Released if allowed == tenant::Adoption::Never => {
-                return Err(undecided("RetainedDataExists", "released", what, tenant, "Released"));
-            }
-            Ownership::Orphaned if allowed != tenant::Adoption::Force => {
-                return Err(undecided("OrphanedDataExists", "never released", what, tenant, "Force"));
-            }
-            Ownership::Released | Ownership::Orphaned => adopt = true,
-        }
-        match lineage {
-            Some(lineage) if lineage != stamp.lineage => {
-                let message = format!("{what} belongs to another lineage than the rest of the tenant's data");
-                return Err(Why::new("LineageConflict", message));
-            }
-            _ => lineage = Some(&stamp.lineage),
-        }
-    }
-    let stamp = Stamp {
-        installation: installation.to_owned(),
-        tenant: tenant.to_owned(),
-        uid: validated.uid.clone(),
-        lineage: lineage.unwrap_or(&validated.uid).to_owned(),
-        released: false,
-    };
-    Ok(Claim { stamp, adopt })
-}
-
-fn not_ours(what: &str) -> Why {
-    Why::new("NotOurs", format!("{what} exists and was not created for this tenant by this installation"))
-}
-
-fn undecided(reason: &str, how: &str, what: &str, tenant: &str, adoption: &str) -> Why {
-    let command =
-        format!(r#"kubectl patch tenant {tenant} --type merge -p '{{"spec":{{"adoption":"{adoption}"}}}}'"#);
-    let message = format!(
-        "{what} holds data of an earlier tenant {tenant} that were {how}; to take them over: {command}"
-    );
-    Why::new(reason, message)
 }
 
 #[cfg(test)]

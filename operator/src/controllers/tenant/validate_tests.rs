@@ -1,4 +1,6 @@
 use super::*;
+use crate::controllers::ownership::{Found, claim};
+use event::Stamp;
 use std::time::Duration;
 
 const UID: &str = "6b2e1a4c-0000-4000-8000-000000000001";
@@ -84,8 +86,7 @@ fn a_missing_plan_is_waited_for() {
 #[test]
 fn what_is_not_supported_or_wrong_names_its_field() {
     type Change = fn(&mut Tenant);
-    let cases: [(Change, &str, &str); 6] = [
-        (|t| t.spec.isolation = Some(tenant::Isolation::Pooled), "NotSupported", "spec.isolation"),
+    let cases: [(Change, &str, &str); 5] = [
         (|t| t.spec.backfill = Some("30d".parse().unwrap()), "NotSupported", "spec.backfill"),
         (|t| t.spec.time_zone = "Mars/Base".into(), "Invalid", "spec.timeZone"),
         (|t| retain(t, "8d"), "Invalid", "spec.retention.events"),
@@ -97,8 +98,6 @@ fn what_is_not_supported_or_wrong_names_its_field() {
         assert_eq!(found, reason, "{message}");
         assert!(message.starts_with(field), "{message}");
     }
-    let pooled = pro(|plan| plan.spec.isolation = Some(tenant::Isolation::Pooled));
-    assert_eq!(refused(&acme(|_| {}), &pooled).0, "NotSupported");
 }
 
 fn retain(tenant: &mut Tenant, events: &str) {
@@ -136,7 +135,8 @@ fn stamp(uid: &str, lineage: &str, released: bool) -> Found {
 fn claimed(adoption: tenant::Adoption, found: [Found; 2]) -> Result<(String, bool), String> {
     let validated = accepted(&acme(|tenant| tenant.spec.adoption = adoption), &pro(|_| {}));
     let [stream, key] = found;
-    claim("dev", "acme", &validated, &[("stream USAGE_acme", stream), ("key mp-acme", key)])
+    let name = "acme".parse().unwrap();
+    claim(&validated.owner("dev", &name), &[("stream USAGE_acme", stream), ("key mp-acme", key)])
         .map(|claim| (claim.stamp.lineage, claim.adopt))
         .map_err(|why| why.reason)
 }
@@ -179,8 +179,9 @@ fn what_is_not_ours_is_never_taken() {
 #[test]
 fn the_refusal_tells_the_exact_command() {
     let validated = accepted(&acme(|_| {}), &pro(|_| {}));
-    let why =
-        claim("dev", "acme", &validated, &[("stream USAGE_acme", stamp("old", "first", true))]).unwrap_err();
+    let name = "acme".parse().unwrap();
+    let found = [("stream USAGE_acme", stamp("old", "first", true))];
+    let why = claim(&validated.owner("dev", &name), &found).unwrap_err();
     let command = r#"kubectl patch tenant acme --type merge -p '{"spec":{"adoption":"Released"}}'"#;
     assert!(why.message.ends_with(command), "{}", why.message);
 }

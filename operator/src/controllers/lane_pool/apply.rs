@@ -1,0 +1,88 @@
+//! Makes a pool's shards what they should be, and lets them go.
+
+use clickhouse::databases::{self, Databases};
+use crds::LanePool;
+use event::{Observed, Ownership, Stamp};
+use jetstream::{Streams, streams};
+use kube::{Api, ResourceExt};
+
+use super::FINALIZER;
+use super::build::build;
+use super::dereference::{Shard, dereference};
+use super::validate::shards;
+use crate::context::Context;
+use crate::controllers::ownership::{Owner, claim};
+use crate::controllers::settle::{self, Hindrance, Permission};
+use crate::controllers::tenant::build::lane_settings;
+use crate::controllers::write;
+use crate::errors::Failure;
+
+/// Name on the stamps of a pool's objects; no tenant can be called like it.
+fn stamped(pool: &LanePool) -> String {
+    format!("_pool.{}", pool.name_any())
+}
+
+/// Creates and repairs every shard; `used` are those with tenants, whose loss is told. Returns how many are in place.
+///
+/// # Errors
+/// What is in the way of the first that is not.
+pub async fn apply(ctx: &Context, pool: &LanePool, used: &[u16]) -> Result<u32, Hindrance> {
+    let (name, stamped, uid) = (pool.name_any(), stamped(pool), pool.uid().unwrap_or_default());
+    let adoption = pool.spec.adoption;
+    let installation = ctx.settings.installation.as_str();
+    let owner = Owner { installation, kind: "lanepool", name: &name, stamped: &stamped, uid: &uid, adoption };
+    let settings = lane_settings(&ctx.settings, pool.spec.storage.value());
+    let mut placed = 0;
+    for number in shards(pool) {
+        let shard = dereference(&ctx.nats, &ctx.clickhouse, number).await;
+        let found = shard.found()?;
+        let found: Vec<_> = found.iter().map(|(what, found)| (what.as_str(), found.clone())).collect();
+        let claim = claim(&owner, &found).map_err(Hindrance::Refused)?;
+        let (stream, database) = build(number, settings, &claim.stamp);
+        // From here on we own something, so from here on a deletion has to be waited for; never before.
+        let api: Api<LanePool> = Api::all(ctx.kube.clone());
+        write::finalizer(&api, &ctx.pools, pool, FINALIZER, true).await?;
+        let must_exist = used.contains(&number) && adoption != crds::tenant::Adoption::Force;
+        let permission = Permission { adopt: claim.adopt, must_exist };
+        // Tables first: the sink takes a lane up as soon as its stream is there.
+        settle::database(&ctx.clickhouse, &database, shard.database, permission).await?;
+        settle::stream(&ctx.nats, &stream, shard.stream, permission).await?;
+        placed += 1;
+    }
+    Ok(placed)
+}
+
+/// Marks every shard as given back, then lets the pool go: rows of tenants that were there before stay.
+///
+/// # Errors
+/// When a system fails.
+pub async fn release(ctx: &Context, pool: &LanePool) -> Result<(), Failure> {
+    let (stamped, uid) = (stamped(pool), pool.uid().unwrap_or_default());
+    let ours = |stamp: &Stamp| stamp.ownership(&ctx.settings.installation, &stamped, &uid) == Ownership::Ours;
+    for number in shards(pool) {
+        let shard = dereference(&ctx.nats, &ctx.clickhouse, number).await;
+        shard.found()?;
+        release_shard((&ctx.nats, &ctx.clickhouse), &shard, ours).await?;
+    }
+    let api: Api<LanePool> = Api::all(ctx.kube.clone());
+    write::finalizer(&api, &ctx.pools, pool, FINALIZER, false).await
+}
+
+async fn release_shard<S: Streams, D: Databases>(
+    (streams, databases): (&S, &D),
+    shard: &Shard,
+    ours: impl Fn(&Stamp) -> bool,
+) -> Result<(), Failure> {
+    let mine = |stamp: &Option<Stamp>| stamp.as_ref().is_some_and(&ours);
+    if let Observed::Present(state) = &shard.stream
+        && let Some(step) = streams::release(state).filter(|_| mine(&state.stamp))
+    {
+        streams.execute(&step).await?;
+    }
+    if let Observed::Present(state) = &shard.database
+        && let Some(step) = databases::release(state).filter(|_| mine(&state.stamp))
+    {
+        databases.execute(&step).await?;
+    }
+    Ok(())
+}
