@@ -1,6 +1,7 @@
 //! From a request's bytes to acknowledged events: parse, decide, take units, hand to the lane, settle.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use event::pack::PackedEvent;
@@ -168,7 +169,7 @@ struct Admitted<'a> {
 /// Admits a request's events.
 pub async fn admit(
     app: &App,
-    policies: &Policies,
+    policies: &Arc<Policies>,
     caller: &Caller,
     mode: &Mode,
     body: &Bytes,
@@ -227,7 +228,7 @@ pub async fn admit(
     }
     admission.accepted = admitted.len();
     admission.standings = app.quotas.standings(&caller.policy, &decision.met);
-    publish(app, caller, admitted).await?;
+    publish(app, policies, caller, admitted).await?;
     Ok(admission)
 }
 
@@ -355,13 +356,19 @@ impl Decision<'_> {
 }
 
 /// Hands the events to the tenant's lane and waits until the fate of every pack is known.
-async fn publish(app: &App, caller: &Caller, admitted: Vec<Admitted<'_>>) -> Result<(), Problem> {
+async fn publish(
+    app: &App,
+    policies: &Arc<Policies>,
+    caller: &Caller,
+    admitted: Vec<Admitted<'_>>,
+) -> Result<(), Problem> {
     let lane = &caller.policy.snapshot().lane;
     let packer = app.lanes.packer(lane);
     let (mut submitted, mut failure) = (Vec::with_capacity(admitted.len()), None);
     // A pack says when its events were received, and that decides the period: those decided anew have another one.
     for same in admitted.chunk_by(|a, b| a.received_ms == b.received_ms) {
-        match packer.submit(same.iter().map(|admitted| packed(caller, admitted)), same[0].received_ms) {
+        let events = same.iter().map(|admitted| packed(caller, admitted));
+        match packer.submit(events, same[0].received_ms, policies) {
             Ok(more) => submitted.extend(more),
             Err(busy) => {
                 failure = Some(format!("lane {lane}: {busy}"));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use event::Incarnation;
-use event::names::PODS_BUCKET;
+use event::names::{PODS_BUCKET, POLICY_BUCKET};
 use futures_util::StreamExt;
 use jetstream::{Bucket, Client, WatchEvent};
 use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, INTERVAL_MS, SELF_FENCE_MS};
@@ -62,9 +62,10 @@ pub async fn beat(
     clock: Arc<Clock>,
     metrics: Arc<Metrics>,
 ) {
-    let bucket = open(&client).await;
+    let bucket = open(&client, PODS_BUCKET).await;
+    let policy = open(&client, POLICY_BUCKET).await;
     tokio::spawn(count(bucket.clone(), pod.clone()));
-    let mut beat = 0;
+    let (mut beat, mut drained_revision) = (0, 0);
     let mut ticks = tokio::time::interval(Duration::from_millis(INTERVAL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -72,8 +73,10 @@ pub async fn beat(
         tokio::select! {
             _ = ticks.tick() => measure(&bucket, &clock, &metrics).await,
             () = store.changed() => tokio::time::sleep(Duration::from_millis(GATHER_MS)).await,
+            () = store.drained_beyond(drained_revision) => {}
         }
         // In this order: a cap is said to be on its way back before the revision that lowers it is in force.
+        drained_revision = store.drained_revision();
         let policies = store.load_full();
         if !policies.is_complete() || clock.offset_ms().abs() > MAX_OFFSET_MS {
             continue;
@@ -83,6 +86,7 @@ pub async fn beat(
             incarnation: pod.incarnation,
             pod: pod.name.clone(),
             applied_revision: policies.revision,
+            drained_revision,
             refused: policies.refused.clone(),
             recalling: store.recalls(),
             pack_version: event::pack::VERSION,
@@ -90,9 +94,26 @@ pub async fn beat(
         };
         let sent_ms = pod.elapsed_ms().max(1);
         let value = serde_json::to_vec(&heartbeat).unwrap_or_default();
+        // Held no longer: a heartbeat that waits is no reason not to be drained.
+        drop(policies);
         match bucket.put(&pod.incarnation.to_string(), value.into()).await {
+            Ok(_) if pod.is_fenced() && is_behind(&policy, &store).await => {
+                tracing::info!("policy has gone on meanwhile: serving once it is applied");
+            }
             Ok(_) => pod.last_beat_ms.store(sent_ms, Ordering::Release),
             Err(error) => tracing::warn!(%error, "the heartbeat was not acknowledged"),
+        }
+    }
+}
+
+/// Whether policy was written that this pod has not applied. A pod that was not counted asks before it serves again: nobody
+/// waited for it. What is written after it is counted is waited for.
+async fn is_behind(policy: &Bucket, store: &Store) -> bool {
+    match policy.last_revision().await {
+        Ok(last) => store.load().revision < last,
+        Err(error) => {
+            tracing::warn!(%error, "the policy bucket does not answer");
+            true
         }
     }
 }
@@ -131,12 +152,12 @@ async fn count(bucket: Bucket, pod: Arc<Pod>) {
     }
 }
 
-async fn open(client: &Client) -> Bucket {
+async fn open(client: &Client, bucket: &str) -> Bucket {
     loop {
-        match Bucket::open(client, PODS_BUCKET).await {
+        match Bucket::open(client, bucket).await {
             Ok(bucket) => return bucket,
             Err(error) => {
-                tracing::info!(%error, "waiting for the bucket of heartbeats: the operator creates it");
+                tracing::info!(bucket, %error, "waiting for a bucket: the operator creates it");
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

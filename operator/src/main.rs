@@ -15,6 +15,8 @@ mod fleet;
 mod installation;
 mod ledgers;
 mod observe;
+#[allow(dead_code, reason = "seeding and reaping wait by it")]
+mod passage;
 #[cfg(test)]
 mod rights_tests;
 mod snapshot;

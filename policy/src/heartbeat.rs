@@ -19,6 +19,10 @@ pub struct Heartbeat {
     pub pod: String,
     /// Highest revision of bucket `policy` up to which every entry delivered has been processed.
     pub applied_revision: u64,
+    /// Highest revision of bucket `policy` such that nothing decided by an older one is still under way: neither a request,
+    /// nor a pack on its way into a lane. What is charged, and to which ledger, is what this revision says, or a newer one.
+    #[serde(default)]
+    pub drained_revision: u64,
     /// Entries that were processed but not taken over.
     #[serde(default)]
     pub refused: Vec<Refused>,

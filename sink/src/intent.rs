@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::removed::Removed;
 
-/// The version that is written.
-pub const VERSION: u8 = 1;
+/// The version that is written. Others read the position in it.
+pub const VERSION: u8 = event::position::INTENT_VERSION;
 
 /// How far an intent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +176,19 @@ mod tests {
             (1, 1, 8),
             "the intent number never goes back"
         );
+    }
+
+    #[test]
+    fn others_read_the_position_up_to_which_everything_is_in_the_tables() {
+        let position = |record: &Record| {
+            event::Position::decode(&record.encode().unwrap()).map(|at| (at.epoch, at.sequence))
+        };
+        let first = Record::first(Incarnation(1), 7);
+        assert_eq!(position(&first), Ok((7, 0)));
+        let open = first.open(1, 3, Removed::default(), vec![]);
+        assert_eq!((position(&open), position(&open.closed())), (Ok((7, 0)), Ok((7, 3))));
+        let next = open.open(4, 9, Removed::default(), vec![]);
+        assert_eq!(position(&next), Ok((7, 3)), "the next intent closes the one before");
     }
 
     #[test]

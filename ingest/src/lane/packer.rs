@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::send::{Outcome, Sealed, Sender};
+use crate::snapshot::Policies;
 
 /// Closed packs that may wait for a slot; beyond them a request is answered 503 at once.
 const MAX_WAITING: usize = 32;
@@ -34,6 +35,8 @@ struct Open {
     writer: Writer,
     received_ms: i64,
     outcome: watch::Sender<Option<Outcome>>,
+    /// What its events were decided by: in use until the fate of the pack is known, whoever hangs up before.
+    decided_by: Vec<Arc<Policies>>,
 }
 
 /// Where one event went: the outcome of its pack.
@@ -50,7 +53,8 @@ impl Packer {
         Self { stream, subject, sender, slots, state: Mutex::default() }
     }
 
-    /// Takes a request's events, in order, all received at `received_ms`; gives the outcome to wait for, one an event.
+    /// Takes a request's events, in order, all received at `received_ms` and decided by `policies`; gives the outcome to wait
+    /// for, one an event.
     ///
     /// # Errors
     /// [`Busy`]: none was taken.
@@ -58,6 +62,7 @@ impl Packer {
         self: &Arc<Self>,
         events: impl Iterator<Item = PackedEvent<'a>>,
         received_ms: i64,
+        policies: &Arc<Policies>,
     ) -> Result<Vec<Submitted>, Busy> {
         let mut submitted = Vec::new();
         {
@@ -68,6 +73,7 @@ impl Packer {
             for event in events {
                 let open = state.open_at(received_ms, &self.sender);
                 open.writer.push(&event);
+                open.decide_by(policies);
                 submitted.push(open.outcome.subscribe());
                 if open.writer.body_bytes() >= TARGET_BYTES {
                     state.close(&self.sender);
@@ -103,6 +109,18 @@ impl Packer {
     }
 }
 
+impl Open {
+    fn decide_by(&mut self, policies: &Arc<Policies>) {
+        if !self.decided_by.iter().any(|known| Arc::ptr_eq(known, policies)) {
+            self.decided_by.push(policies.clone());
+        }
+    }
+
+    fn seal(self, sender: &Sender) -> Sealed {
+        sender.seal(self.writer, self.received_ms, self.outcome, self.decided_by)
+    }
+}
+
 impl State {
     /// The open pack. All events of a pack are received within one second, so that they lie in the same periods.
     fn open_at(&mut self, received_ms: i64, sender: &Sender) -> &mut Open {
@@ -112,13 +130,13 @@ impl State {
         }
         self.open.get_or_insert_with(|| {
             let (outcome, _) = watch::channel(None);
-            Open { writer: Writer::default(), received_ms, outcome }
+            Open { writer: Writer::default(), received_ms, outcome, decided_by: Vec::new() }
         })
     }
 
     fn close(&mut self, sender: &Sender) {
         if let Some(open) = self.open.take().filter(|open| !open.writer.is_empty()) {
-            self.waiting.push_back(sender.seal(open.writer, open.received_ms, open.outcome));
+            self.waiting.push_back(open.seal(sender));
         }
     }
 }

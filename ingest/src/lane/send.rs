@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::metrics::{Metrics, RequestLabels};
 use crate::pods::Pod;
+use crate::snapshot::Policies;
 
 /// How long one send waits for its acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +39,8 @@ pub struct Sealed {
     counts: String,
     events: u32,
     outcome: watch::Sender<Option<Outcome>>,
+    /// Held while it is on its way: see [`crate::snapshot::Store::drained_revision`].
+    _decided_by: Vec<Arc<Policies>>,
 }
 
 /// Seals and sends packs of all lanes.
@@ -59,11 +62,12 @@ impl Sender {
         writer: Writer,
         received_ms: i64,
         outcome: watch::Sender<Option<Outcome>>,
+        decided_by: Vec<Arc<Policies>>,
     ) -> Sealed {
         let id = PackId((self.random)());
         let (counts, events) = (writer.counts_header(), writer.len());
         let bytes = writer.seal(id, self.pod.incarnation, received_ms).into();
-        Sealed { id, bytes, counts, events, outcome }
+        Sealed { id, bytes, counts, events, outcome, _decided_by: decided_by }
     }
 
     pub(super) async fn send(&self, stream: &str, subject: &str, pack: Sealed) {
@@ -96,6 +100,10 @@ impl Sender {
             }
             first = false;
             tokio::time::sleep(RETRY_PAUSE).await;
+            // The operator may have stopped waiting for this pod: what lands from now on, it does not know of.
+            if self.pod.is_fenced() {
+                return Outcome::Unknown("this pod has lost touch with the others".to_owned());
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Policy as this pod holds it, and how it keeps up with bucket `policy`.
 
+mod replaced;
 mod store;
 mod watch;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use event::TenantName;
@@ -12,6 +13,11 @@ use policy::ledger_ids::LedgerIds;
 use policy::snapshot::{Index, Snapshot, SnapshotError, Trust};
 use policy::tenant::TenantPolicy;
 use tokio::sync::Notify;
+
+use super::replaced::Replaced;
+
+/// How often it is looked whether what was decided by older policies has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
 
 /// Everything a request needs of policy; immutable once published.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +102,8 @@ impl Policies {
 #[derive(Debug, Default)]
 pub struct Store {
     policies: ArcSwap<Policies>,
+    /// Policies that are not in force any more, for as long as somebody decides or sends by them.
+    replaced: Mutex<Replaced<Policies>>,
     /// Revisions in force of which units of a higher cap are still on their way back.
     recalling: Mutex<BTreeMap<TenantName, u64>>,
     changed: Notify,
@@ -114,8 +122,25 @@ impl Store {
 
     /// Puts new policies in force.
     pub fn publish(&self, policies: Policies) {
-        self.policies.store(Arc::new(policies));
+        let revision = policies.revision;
+        // In one step, so that they stand in the list in the order in which they were replaced.
+        let mut replaced = self.replaced.lock();
+        let old = self.policies.swap(Arc::new(policies));
+        replaced.push(revision, &old);
+        drop(replaced);
         self.changed.notify_one();
+    }
+
+    /// Highest revision such that nothing is under way which an older one decided: requests and packs hold their policies.
+    pub fn drained_revision(&self) -> u64 {
+        self.replaced.lock().drained()
+    }
+
+    /// Returns when [`Self::drained_revision`] is not `told` any more.
+    pub async fn drained_beyond(&self, told: u64) {
+        while self.drained_revision() == told {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
     }
 
     /// From now on, until [`Self::recalled`], heartbeats say that units are on their way back.

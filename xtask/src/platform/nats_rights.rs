@@ -25,7 +25,8 @@ pub(super) fn users() -> Vec<User> {
     vec![operator(), ingest(), sink(), console(), tool()]
 }
 
-/// Creates and compares streams and buckets, writes policy, reads heartbeats and ledgers; never reads a lane's messages.
+/// Creates and compares streams and buckets, writes policy, reads heartbeats, ledgers and how far the sinks are; never reads a
+/// lane's messages.
 fn operator() -> User {
     let mut publish = api(&["INFO", "STREAM.NAMES", "STREAM.LIST"]);
     publish.extend(api(&[
@@ -38,6 +39,7 @@ fn operator() -> User {
     publish.extend(api(&["CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"]));
     publish.extend(watch(POLICY_BUCKET));
     publish.extend(watch(PODS_BUCKET));
+    publish.extend(get(INTENTS_BUCKET));
     publish.extend(ledgers().flat_map(|bucket| get(&bucket)));
     publish.push(write(POLICY_BUCKET));
     User { name: "operator", publish, refuse: vec![], subscribe: inbox(), answers: false }
@@ -222,6 +224,8 @@ mod tests {
         {
             assert!(may_publish(&operator(), subject), "{subject}");
         }
+        assert!(may_publish(&operator(), "$JS.API.DIRECT.GET.KV_intents.$KV.intents.acme"));
+        assert!(!may_publish(&operator(), "$KV.intents.acme"), "it reads how far sinks are, and no more");
     }
 
     #[test]
