@@ -87,7 +87,12 @@ impl World {
     /// A ready tenant without limits but those of `rules` (YAML documents; `NAME` stands for the tenant's name), with
     /// an ingest and a read key.
     pub fn tenant(&self, name: &str, rules: &str) -> TestTenant {
-        self.apply(&format!("{}\n---\n{}", tenant_yaml(name), rules.replace("NAME", name)));
+        self.tenant_on("open", name, rules)
+    }
+
+    /// The same on another plan.
+    pub fn tenant_on(&self, plan: &str, name: &str, rules: &str) -> TestTenant {
+        self.apply(&format!("{}\n---\n{}", tenant_yaml(plan, name), rules.replace("NAME", name)));
         self.ready(name);
         let tenant = TestTenant::new(self, name);
         // Keys work once every pod has the snapshot that holds them.
@@ -136,7 +141,7 @@ metadata: {name: open}
 spec: {displayName: Open, isolation: Dedicated}
 ";
 
-fn tenant_yaml(name: &str) -> String {
+fn tenant_yaml(plan: &str, name: &str) -> String {
     format!(
         r"
 apiVersion: v1
@@ -146,7 +151,7 @@ metadata: {{name: {name}}}
 apiVersion: meterplane.io/v1alpha1
 kind: Tenant
 metadata: {{name: {name}}}
-spec: {{displayName: Test {name}, planRef: {{name: open}}, namespaces: [{name}]}}
+spec: {{displayName: Test {name}, planRef: {{name: {plan}}}, namespaces: [{name}]}}
 ---
 apiVersion: meterplane.io/v1alpha1
 kind: ApiKey

@@ -2,9 +2,13 @@
 
 use system_tests::{Answer, Call, TestTenant, World, event};
 
-pub const TESTS: &[crate::Test] = &[("no_route_shows_another_tenants_rows", routes)];
+pub const TESTS: &[crate::Test] = &[("no_route_shows_another_tenants_rows", dedicated)];
 
-const RULE: &str = r"
+fn dedicated(world: &World) {
+    routes(world, &world.tenant("isoone", RULE), &world.tenant("isotwo", RULE));
+}
+
+pub const RULE: &str = r"
 apiVersion: meterplane.io/v1alpha1
 kind: UsageLimit
 metadata: {name: limited, namespace: NAME}
@@ -35,9 +39,10 @@ fn fill(world: &World, one: &TestTenant, two: &TestTenant) {
     }
 }
 
-fn routes(world: &World) {
-    let (one, two) = (world.tenant("isoone", RULE), world.tenant("isotwo", RULE));
-    fill(world, &one, &two);
+/// Two tenants that have [`RULE`], and no events yet.
+pub fn routes(world: &World, one: &TestTenant, two: &TestTenant) {
+    fill(world, one, two);
+    let (first, second) = (one.name.as_str(), two.name.as_str());
 
     let routes = [
         "/v1/dashboard/summary".to_owned(),
@@ -51,11 +56,12 @@ fn routes(world: &World) {
     ];
     let with = |key: &str, route: &str| Call::get(world.console_url(route)).key(key).send();
     for route in &routes {
-        for (tenant, own, other) in [(&one, "one", "two"), (&two, "two", "one")] {
+        for (tenant, own, other) in [(one, "one", "two"), (two, "two", "one")] {
             let answer = with(&tenant.read_key, route);
             assert_eq!(answer.status, 200, "{route}: {}", answer.body);
             assert!(!answer.body.contains(&format!("feature-{other}")), "{route} of {own}: {}", answer.body);
-            assert!(!answer.body.contains(&format!("iso{other}")), "{route} of {own}: {}", answer.body);
+            let stranger = if tenant.name == first { second } else { first };
+            assert!(!answer.body.contains(stranger), "{route} of {own}: {}", answer.body);
             assert!(!answer.body.contains(&format!("only-in-{other}")), "{route} of {own}: {}", answer.body);
             // The wrong scope, no key, and a key that nobody has.
             with(&tenant.ingest_key, route).problem(403);
@@ -78,18 +84,18 @@ fn routes(world: &World) {
     };
     let nobody = with(&one.read_key, "/v1/dashboard/users/nobody/analytics");
     same(&with(&one.read_key, "/v1/dashboard/users/only-in-two/analytics"), &nobody);
-    same(&with(&one.read_key, "/v1/admin/usage/limits/isotwo.limited"), &nobody);
-    same(&with(&one.read_key, "/v1/admin/usage/limits/isoone.nothing"), &nobody);
-    assert_eq!(with(&one.read_key, "/v1/admin/usage/limits/isoone.limited").status, 200);
+    same(&with(&one.read_key, &format!("/v1/admin/usage/limits/{second}.limited")), &nobody);
+    same(&with(&one.read_key, &format!("/v1/admin/usage/limits/{first}.nothing")), &nobody);
+    assert_eq!(with(&one.read_key, &format!("/v1/admin/usage/limits/{first}.limited")).status, 200);
     for route in &routes {
         let mark = if route.contains('?') { '&' } else { '?' };
-        same(&with(&one.read_key, &format!("{route}{mark}tenant=isotwo")), &nobody);
+        same(&with(&one.read_key, &format!("{route}{mark}tenant={second}")), &nobody);
         same(&with(&one.read_key, &format!("{route}{mark}tenant=nobody")), &nobody);
-        assert_eq!(with(&one.read_key, &format!("{route}{mark}tenant=isoone")).status, 200, "{route}");
+        assert_eq!(with(&one.read_key, &format!("{route}{mark}tenant={first}")).status, 200, "{route}");
     }
     // One tenant's key writes only into its own tenant, whatever the event says.
     let mut foreign = event("foreign", "feature-one", "in-both");
-    foreign["source"] = "isotwo".into();
+    foreign["source"] = second.into();
     assert_eq!(one.post(world, 0, &foreign).status, 202);
     one.shows(world, 3);
     two.shows(world, 2);

@@ -14,6 +14,7 @@ mod exact_limits;
 mod identity;
 mod isolation;
 mod policy_language;
+mod pools;
 mod quickstart;
 mod rates;
 mod violations;
@@ -35,6 +36,7 @@ fn side_by_side() -> Vec<Test> {
         exact_limits::TESTS,
         isolation::TESTS,
         policy_language::TESTS,
+        pools::TESTS,
         identity::TESTS,
         deletion::TESTS,
         rates::TESTS,

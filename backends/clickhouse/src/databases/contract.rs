@@ -59,6 +59,10 @@ pub async fn run(databases: &impl Databases, drift: impl AsyncFn(&str, Drift)) {
         assert!(!steps(databases, &own).await.is_empty(), "{change:?} shows");
         converge(databases, &own).await;
     }
+    for name in [&pool.name, "pool_that_is_not_there"] {
+        assert_eq!(databases.forget(name, NUMBER).await, Ok(()), "{name} holds nothing of the tenant");
+    }
+    assert!(steps(databases, &pool).await.is_empty(), "only rows are gone");
     retention_changes_in_place(databases).await;
     a_tenant_moves_and_keeps_its_rows_in_view(databases).await;
     names_are_listed_by_prefix(databases, &own).await;

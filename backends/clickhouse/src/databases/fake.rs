@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use event::{Observed, Stamp};
+use event::{Observed, Stamp, TenantNumber};
 
 use super::plan::{Change, DatabaseStep};
 use super::{DatabaseError, DatabaseState, Databases, TableState, ViewState};
@@ -136,6 +136,11 @@ impl Databases for FakeDatabases {
             }
             Some(found) => Err(DatabaseError::StampMismatch { found: found.stamp.clone() }),
         }
+    }
+
+    async fn forget(&self, _name: &str, _tenant: TenantNumber) -> Result<(), DatabaseError> {
+        // It has no rows.
+        Ok(self.check_up()?)
     }
 
     async fn list_names(&self, prefix: &str) -> Result<Vec<String>, DatabaseError> {

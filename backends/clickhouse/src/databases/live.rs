@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use event::{Observed, Stamp};
+use event::{Observed, Stamp, TenantNumber};
 use serde::Deserialize;
 
 use super::parse::ttl_and_settings;
@@ -165,6 +165,21 @@ impl Databases for LiveDatabases {
             }
             found => Err(DatabaseError::StampMismatch { found: found.present().cloned().flatten() }),
         }
+    }
+
+    async fn forget(&self, name: &str, tenant: TenantNumber) -> Result<(), DatabaseError> {
+        for table in Table::ALL {
+            let sql = format!(
+                "ALTER TABLE {name}.{} DELETE WHERE tenant = {{tenant:UInt64}} SETTINGS mutations_sync = 1",
+                table.name()
+            );
+            let query = Query::new(sql).bind("tenant", tenant).max_execution_time(STATEMENT_LIMIT).once();
+            match query.run(&self.client).await {
+                Err(error) if !error.is_missing() => return Err(error.into()),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn list_names(&self, prefix: &str) -> Result<Vec<String>, DatabaseError> {

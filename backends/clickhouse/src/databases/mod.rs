@@ -5,7 +5,7 @@
 //! - `execute` and `delete` look at the stamp again before they write and refuse what is not stamped as the step expects.
 //!   ClickHouse has no compare-and-set, so two operators are kept apart by their lease, not by this check.
 //! - After `execute` of every step, `plan(want, observe())` has no steps. Executing a step twice is harmless.
-//! - Nothing but `delete` drops a database, table or column; rows go only when they are past their declared retention.
+//! - Nothing but `delete` drops a database, table or column; rows go only by `forget`, or past their declared retention.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use event::names::POOL_PREFIX;
-use event::{Lane, Observed, Stamp, TenantName};
+use event::{Lane, Observed, Stamp, TenantName, TenantNumber};
 
 use crate::error::ClickHouseError;
 use crate::schema::{Table, View};
@@ -106,6 +106,14 @@ pub trait Databases: Send + Sync {
 
     /// Drops database `name` and everything in it, if its stamp is `expected`; an absent database is a success.
     fn delete(&self, name: &str, expected: &Stamp) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Removes every row of a tenant from the tables of database `name`, which is a pool's; success says that they are gone. An
+    /// absent database is a success.
+    fn forget(
+        &self,
+        name: &str,
+        tenant: TenantNumber,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Names of all databases that begin with `prefix`, sorted.
     fn list_names(&self, prefix: &str) -> impl Future<Output = Result<Vec<String>, DatabaseError>> + Send;

@@ -3,7 +3,7 @@
 //! | policy | steps |
 //! |---|---|
 //! | Retain | the snapshot goes (its keys are unknown from then on), the stamps become `released`, the finalizer goes |
-//! | Delete, confirmed | suspended for the grace period; then snapshot, stream, database and key are destroyed |
+//! | Delete, confirmed | suspended for the grace period; then snapshot, rows in pools, stream, database and key are destroyed |
 //! | Delete, not confirmed | as Retain: nothing is destroyed that nobody confirmed |
 
 use std::time::Duration;
@@ -11,13 +11,14 @@ use std::time::Duration;
 use clickhouse::databases::{self, Databases};
 use crds::tenant::DeletionPolicy;
 use crds::{Tenant, TenantStatus, condition};
-use event::{Observed, Ownership, Stamp, TenantName};
+use event::{Observed, Ownership, Stamp, TenantName, TenantNumber};
 use jetstream::{Streams, streams};
 use kube::{Api, ResourceExt};
 use policy::snapshot::Snapshot;
 use vault::{TransitKeys, keys};
 
 use super::dereference::{Dereferenced, dereference};
+use super::forget::forget;
 use super::{FINALIZER, access};
 use crate::clock;
 use crate::conditions::{Statements, Why};
@@ -126,6 +127,12 @@ async fn settle(
     let ours =
         |stamp: &Stamp| stamp.ownership(&ctx.settings.installation, name.as_str(), &uid) == Ownership::Ours;
     if is_destruction(tenant) {
+        if let Some(database) = found.database.present()
+            && let Some(stamp) = database.stamp.as_ref().filter(|stamp| ours(stamp))
+            && let Ok(number) = TenantNumber::from_lineage(&stamp.lineage)
+        {
+            forget(ctx, &database.lanes(name), number).await?;
+        }
         destroy(systems, name, &found, ours).await
     } else {
         release(systems, &found, ours).await

@@ -9,6 +9,7 @@ mod apply;
 pub mod build;
 mod delete;
 mod dereference;
+mod forget;
 mod limits;
 pub mod placement;
 pub mod slices;
