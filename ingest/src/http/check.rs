@@ -4,10 +4,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use event::pseudonym::PseudonymKey;
 use event::violation::Effect;
@@ -16,10 +15,10 @@ use policy::decide::{Cause, Facts, Need, decide};
 use policy::tenant::{Periods, QuotaKey};
 use serde::Serialize;
 
-use super::{Caller, auth, body, headers};
+use super::request::{self, Received, json};
+use super::{Caller, headers};
 use crate::App;
 use crate::admit::{self, Rejected};
-use crate::metrics::RequestLabels;
 use crate::problem::Problem;
 use crate::quota::Standing;
 use crate::snapshot::Policies;
@@ -65,28 +64,23 @@ struct LimitView {
 
 /// Answers one request.
 pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
-    let begun = Instant::now();
-    let response = answer(&app, request).await.unwrap_or_else(Problem::into_response);
-    app.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
-    app.metrics.requests.get_or_create(&RequestLabels { status: response.status().as_u16() }).inc();
-    response
+    request::answer(app, request, answer).await
 }
 
-async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
-    if let Some(reason) = app.not_ready() {
-        return Err(Problem::unavailable(reason));
-    }
-    let (head, content) = request.into_parts();
-    let policies = app.store.load_full();
-    let caller = auth::authenticate(&head.headers, &policies, app.clock.now_ms())?;
-    let mode = body::mode(&head.headers)?;
-    let bytes = body::read(&head.headers, content).await?;
+async fn answer(app: Arc<App>, received: Received) -> Result<Response, Problem> {
+    let (policies, caller, mode, bytes) = received.body().await?;
     let snapshot = caller.policy.snapshot();
     let pseudonyms = app.pseudonym_key(snapshot).await?;
     let received_ms = app.clock.now_ms();
     let periods = caller.policy.periods(received_ms);
-    let mut check =
-        Check { app, policies: &policies, caller: &caller, received_ms, periods, known: HashMap::new() };
+    let mut check = Check {
+        app: &app,
+        policies: &policies,
+        caller: &caller,
+        received_ms,
+        periods,
+        known: HashMap::new(),
+    };
     let mut results = Vec::new();
     for (index, event) in admit::parse(&mode, &bytes)?.into_iter().enumerate() {
         results.push(match event {
@@ -95,8 +89,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, Problem> {
         });
     }
     let body = Checked { advisory: true, results };
-    let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default().into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = json(StatusCode::OK, &body);
     let standings: Vec<Standing> = check.known.into_values().collect();
     headers::apply(response.headers_mut(), &standings, None);
     Ok(response)

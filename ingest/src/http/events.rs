@@ -1,17 +1,16 @@
 //! `POST /v1/usage/events`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{auth, body, headers};
+use super::headers;
+use super::request::{self, Received, json};
 use crate::App;
 use crate::admit::{self, Admission, Rejected, Warning};
-use crate::metrics::RequestLabels;
 use crate::problem::Problem;
 
 /// What was accepted, and what was not and why.
@@ -26,63 +25,42 @@ struct Accepted<'a> {
 
 /// Answers one request.
 pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
-    let begun = Instant::now();
-    let response = match answer(&app, request).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
-    };
-    app.metrics.request_seconds.observe(begun.elapsed().as_secs_f64());
-    app.metrics.requests.get_or_create(&RequestLabels { status: response.status().as_u16() }).inc();
-    response
+    request::answer(app, request, answer).await
 }
 
-async fn answer(app: &Arc<App>, request: Request) -> Result<Response, Problem> {
-    if let Some(reason) = app.not_ready() {
-        return Err(Problem::unavailable(reason));
-    }
-    let (head, content) = request.into_parts();
-    let policies = app.store.load_full();
-    let caller = auth::authenticate(&head.headers, &policies, app.clock.now_ms())?;
-    let mode = body::mode(&head.headers)?;
-    let bytes = body::read(&head.headers, content).await?;
-    // A client that hangs up drops this future; units that were taken must still be settled, so a task of its own
-    // carries the request to its end.
-    let (app, name) = (app.clone(), caller.policy.name().to_string());
-    let tenant = name.clone();
-    let admitted = tokio::spawn(async move {
+async fn answer(app: Arc<App>, received: Received) -> Result<Response, Problem> {
+    let (policies, caller, mode, bytes) = received.body().await?;
+    let tenant = caller.policy.name().to_string();
+    let name = tenant.clone();
+    let admission = request::to_the_end(&tenant, async move {
         let admission = admit::admit(&app, &policies, &caller, &mode, &bytes).await?;
-        admission.count(&app.metrics, &tenant);
-        Ok::<_, Problem>(admission)
+        admission.count(&app.metrics, &name);
+        Ok(admission)
     });
-    match admitted.await {
-        Ok(admission) => {
-            let admission = admission?;
-            let mut response = respond(&name, &admission).unwrap_or_else(Problem::into_response);
-            headers::apply(response.headers_mut(), &admission.standings, admission.limited.as_deref());
-            Ok(response)
-        }
-        Err(error) => {
-            tracing::error!(tenant = name, %error, "a request ended in a panic");
-            Err(Problem::unavailable("the request could not be completed: send the same ids again"))
-        }
-    }
+    Ok(respond(&tenant, &admission.await?))
 }
 
-fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
-    if admission.accepted + admission.duplicates > 0 {
+/// 202 when at least one event was accepted, otherwise the problem that says why none was.
+pub fn respond(tenant: &str, admission: &Admission) -> Response {
+    let mut response = if admission.accepted + admission.duplicates > 0 {
         let body = Accepted {
             accepted: admission.accepted,
             duplicates: admission.duplicates,
             rejected: &admission.rejected,
             warnings: &admission.warnings,
         };
-        let mut response = Response::new(serde_json::to_vec(&body).unwrap_or_default().into());
-        *response.status_mut() = StatusCode::ACCEPTED;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        return Ok(response);
-    }
+        json(StatusCode::ACCEPTED, &body)
+    } else {
+        refused(tenant, admission).into_response()
+    };
+    headers::apply(response.headers_mut(), &admission.standings, admission.limited.as_deref());
+    response
+}
+
+/// Why no event was accepted: by the first limit, else the first access policy, else what is wrong with the first event.
+fn refused(tenant: &str, admission: &Admission) -> Problem {
     let rejected = serde_json::to_value(&admission.rejected).unwrap_or_default();
-    Err(match (&admission.limited, &admission.denied) {
+    match (&admission.limited, &admission.denied) {
         (Some(limited), _) => {
             let invalid = admission.rejected.iter().filter(|rejected| rejected.limit.is_none()).count();
             let never = match invalid {
@@ -123,5 +101,5 @@ fn respond(tenant: &str, admission: &Admission) -> Result<Response, Problem> {
                 .field(first.map(|first| first.field.clone()).unwrap_or_default())
                 .with("rejected", rejected)
         }
-    })
+    }
 }

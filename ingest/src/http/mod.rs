@@ -6,6 +6,7 @@ mod check;
 mod events;
 mod gzip;
 mod headers;
+mod request;
 
 pub use auth::Caller;
 pub use body::Mode;
