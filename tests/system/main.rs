@@ -16,6 +16,7 @@ mod isolation;
 mod policy_language;
 mod quickstart;
 mod rates;
+mod reservations;
 mod violations;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn side_by_side() -> Vec<Test> {
         identity::TESTS,
         deletion::TESTS,
         rates::TESTS,
+        reservations::TESTS,
         contracts::TESTS,
         admin_api::TESTS,
         violations::TESTS,
