@@ -1,5 +1,7 @@
 //! From a request's bytes to acknowledged events: parse, decide, take units, hand to the lane, settle.
 
+mod reservations;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -10,9 +12,11 @@ use event::violation::{Effect, RuleKind};
 use event::wire::{self, BodyError, Invalid, UsageEvent};
 use event::{EventHash, UserKey};
 use policy::access::AccessDenial;
-use policy::decide::{Cause, Facts, decide};
+use policy::decide::{Cause, Facts, Need, Permit, decide};
 use policy::tenant::Periods;
 use serde::Serialize;
+
+pub use reservations::{Reserved, commit, release, reserve};
 
 use crate::App;
 use crate::http::{Caller, Mode};
@@ -178,9 +182,7 @@ pub async fn admit(
     let events = parse(mode, body)?;
     let snapshot = caller.policy.snapshot();
     let key = app.pseudonym_key(snapshot).await?;
-    let received_ms = app.clock.now_ms();
-    let periods = caller.policy.periods(received_ms);
-    let mut decision = Decision { app, policies, caller, received_ms, periods, met: Met::default() };
+    let mut decision = Decision::new(app, policies, caller);
     let mut seen = HashSet::with_capacity(events.len());
     let mut admitted = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -197,32 +199,19 @@ pub async fn admit(
             continue;
         }
         let attempt = Attempt { app, caller, index, user, id: &event.id };
-        match decision.take(&event, user).await {
+        match decision.take(&event, user, |needs| needs).await {
             Ok((taken, remarks)) => {
                 attempt.beyond(decision.received_ms, taken.exceeded(), &remarks, &mut admission);
                 let received_ms = decision.received_ms;
                 admitted.push(Admitted { event, hash, user, taken, received_ms });
             }
-            Err(Refused::Invalid(invalid)) => {
+            Err(refused) => {
                 // A repeat of a refused event is a new attempt, not a duplicate of a stored one.
                 seen.remove(&hash);
-                admission.invalid(index, invalid);
-            }
-            Err(Refused::Denied(denial)) => {
-                let rule = (RuleKind::Access, denial.identity.as_str());
-                attempt.record(decision.received_ms, rule, Effect::Refused);
-                seen.remove(&hash);
-                admission.deny(index, denial);
-            }
-            Err(Refused::Limited(limited)) => {
-                let rule = (RuleKind::Limit, limited.identity.as_str());
-                attempt.record(decision.received_ms, rule, Effect::Refused);
-                seen.remove(&hash);
-                admission.limit(index, limited);
-            }
-            Err(Refused::Unavailable(why)) => {
-                admitted.into_iter().for_each(|admitted| admitted.taken.credit());
-                return Err(Problem::unavailable(format!("the quota ledger is not available: {why}")));
+                if let Err(problem) = attempt.refused(decision.received_ms, refused, &mut admission) {
+                    admitted.into_iter().for_each(|admitted| admitted.taken.credit());
+                    return Err(problem);
+                }
             }
         }
     }
@@ -278,6 +267,28 @@ impl Attempt<'_> {
         });
     }
 
+    /// Takes down why an event was refused.
+    ///
+    /// # Errors
+    /// 503 when it was not decided.
+    fn refused(&self, received_ms: i64, refused: Refused, admission: &mut Admission) -> Result<(), Problem> {
+        match refused {
+            Refused::Invalid(invalid) => admission.invalid(self.index, invalid),
+            Refused::Denied(denial) => {
+                self.record(received_ms, (RuleKind::Access, &denial.identity), Effect::Refused);
+                admission.deny(self.index, denial);
+            }
+            Refused::Limited(limited) => {
+                self.record(received_ms, (RuleKind::Limit, &limited.identity), Effect::Refused);
+                admission.limit(self.index, limited);
+            }
+            Refused::Unavailable(why) => {
+                return Err(Problem::unavailable(format!("the quota ledger is not available: {why}")));
+            }
+        }
+        Ok(())
+    }
+
     /// Records what an admitted event is beyond, and warns of what warns.
     fn beyond(
         &self,
@@ -322,36 +333,53 @@ struct Decision<'a> {
     met: Met,
 }
 
-impl Decision<'_> {
+impl<'a> Decision<'a> {
+    fn new(app: &'a App, policies: &'a Policies, caller: &'a Caller) -> Self {
+        let received_ms = app.clock.now_ms();
+        let periods = caller.policy.periods(received_ms);
+        Self { app, policies, caller, received_ms, periods, met: Met::default() }
+    }
+
+    fn permit(&mut self, event: &UsageEvent<'_>, user: UserKey) -> Result<Permit, Refused> {
+        let facts =
+            Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
+        let permit = decide(&self.caller.policy, event, &facts).map_err(|denial| match denial.cause {
+            Cause::Invalid(invalid) => Refused::Invalid(invalid),
+            Cause::Access(denial) => Refused::Denied(denial),
+        })?;
+        self.met.note(&permit.needs);
+        Ok(permit)
+    }
+
+    /// Takes what an event needs, less what it has in another way: `rest` says what is left of its needs.
     async fn take(
         &mut self,
         event: &UsageEvent<'_>,
         user: UserKey,
+        mut rest: impl FnMut(Vec<Need>) -> Vec<Need>,
     ) -> Result<(Taken, Vec<(AccessDenial, Effect)>), Refused> {
-        let policy = &self.caller.policy;
         for _ in 0..DECISIONS {
-            let facts =
-                Facts { key: &self.caller.key, user, received_ms: self.received_ms, periods: &self.periods };
-            let permit = decide(policy, event, &facts).map_err(|denial| match denial.cause {
-                Cause::Invalid(invalid) => Refused::Invalid(invalid),
-                Cause::Access(denial) => Refused::Denied(denial),
-            })?;
-            self.met.note(&permit.needs);
-            match self.app.quotas.take(policy, &self.policies.ledgers, &permit.needs).await {
-                Ok(taken) if self.app.pod.is_fenced() => {
-                    taken.credit();
-                    return Err(Refused::Unavailable("this pod has lost touch with the others".to_owned()));
-                }
+            let permit = self.permit(event, user)?;
+            match self.units(&rest(permit.needs)).await {
                 Ok(taken) => return Ok((taken, permit.remarks)),
                 Err(TakeError::Limited(limited)) => return Err(Refused::Limited(limited)),
                 Err(TakeError::Unavailable(why)) => return Err(Refused::Unavailable(why)),
                 Err(TakeError::PeriodEnded) => {
                     self.received_ms = self.app.clock.now_ms();
-                    self.periods = policy.periods(self.received_ms);
+                    self.periods = self.caller.policy.periods(self.received_ms);
                 }
             }
         }
         Err(Refused::Unavailable("the ledger is slower than the window is long".to_owned()))
+    }
+
+    async fn units(&self, needs: &[Need]) -> Result<Taken, TakeError> {
+        let taken = self.app.quotas.take(&self.caller.policy, &self.policies.ledgers, needs).await?;
+        if self.app.pod.is_fenced() {
+            taken.credit();
+            return Err(TakeError::Unavailable("this pod has lost touch with the others".to_owned()));
+        }
+        Ok(taken)
     }
 }
 

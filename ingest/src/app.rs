@@ -36,6 +36,8 @@ pub struct App {
     pub violations: Violations,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Random bits, for the holders of reservations.
+    pub random: fn() -> u128,
 }
 
 impl App {

@@ -93,6 +93,7 @@ async fn start(config: &Config) -> Result<Arc<App>, Box<dyn Error>> {
         store: store.clone(),
         pod: pod.clone(),
         metrics: metrics.clone(),
+        random,
     });
     tokio::spawn(quota::answer_recalls(quotas.clone()));
     tokio::spawn(quota::sweep(quotas.clone()));

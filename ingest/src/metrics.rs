@@ -28,7 +28,7 @@ pub struct RequestLabels {
 /// Ledger operations by kind and result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LedgerLabels {
-    /// `grant`, `return`, `recall` or, of rates, `lease`.
+    /// `grant`, `return`, `recall`, of reservations `reserve` and `commit`, of rates `lease`.
     pub op: &'static str,
     /// `ok`, `conflict`, `denied` or `unknown`.
     pub result: &'static str,

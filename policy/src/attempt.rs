@@ -94,7 +94,7 @@ impl Attempt {
                 Err(_) if known.remembered => self.known = None,
                 // An earlier send may still arrive. Its number is used up by an operation that only reports, so that either
                 // that one or this one is in the record, and what is held is known.
-                Err(Denied::Exhausted { .. } | Denied::OldPolicy) if self.sent => {
+                Err(Denied::Exhausted { .. } | Denied::OldPolicy | Denied::Crowded) if self.sent => {
                     self.op.kind = OpKind::Return { units: 0, last: false };
                 }
                 Err(denied) => return Step::Done(Outcome::Denied(denied, known.record.clone())),

@@ -54,6 +54,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// the clocks of two pods say.
 pub const RESERVATION_GRACE_MS: i64 = 30_000;
 
+/// Most reservations of one record at a time: every operation writes all of them.
+pub const MAX_RESERVATIONS: usize = 500;
+
 /// One operation of one pod on one record. At most one is under way per pod and record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Op {
@@ -151,6 +154,9 @@ pub enum Denied {
     /// The reservation has ended, or was committed or released before.
     #[error("the reservation is gone")]
     Gone,
+    /// [`MAX_RESERVATIONS`] are open.
+    #[error("too many reservations are open")]
+    Crowded,
 }
 
 impl Record {
@@ -180,6 +186,11 @@ impl Record {
     /// Units nobody uses or holds.
     pub fn free(&self) -> u64 {
         self.cap.saturating_sub(self.used.saturating_add(self.held()))
+    }
+
+    /// How many reservations hold units.
+    fn reservations(&self) -> usize {
+        self.holders.values().filter(|holder| holder.expires_ms.is_some()).count()
     }
 
     /// Takes over the cap of newer policy.
@@ -249,6 +260,9 @@ impl Record {
                 }
                 next.raise(terms);
                 next.end_reservations(now_ms);
+                if expires_ms.is_some() && known.is_none() && next.reservations() >= MAX_RESERVATIONS {
+                    return Err(Denied::Crowded);
+                }
                 holder.expires_ms = expires_ms;
                 let held_by_others = next.held() - known.map_or(0, |known| known.held);
                 let free = next

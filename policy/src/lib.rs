@@ -23,6 +23,7 @@ pub mod matching;
 pub mod model;
 pub mod rate;
 pub mod rate_share;
+pub mod reservation;
 mod seen;
 pub mod settle;
 pub mod simulate;

@@ -17,6 +17,7 @@ mod policy_language;
 mod pools;
 mod quickstart;
 mod rates;
+mod reservations;
 mod violations;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn side_by_side() -> Vec<Test> {
         identity::TESTS,
         deletion::TESTS,
         rates::TESTS,
+        reservations::TESTS,
         contracts::TESTS,
         admin_api::TESTS,
         violations::TESTS,

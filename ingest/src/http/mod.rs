@@ -7,6 +7,7 @@ mod events;
 mod gzip;
 mod headers;
 mod request;
+mod reservations;
 
 pub use auth::Caller;
 pub use body::Mode;
@@ -17,16 +18,19 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::App;
 use crate::problem::Problem;
 
-/// `POST /v1/usage/events` and `POST /v1/usage/check`; every other path is a 404 problem.
+/// Events, checks and reservations; every other path is a 404 problem.
 pub fn public(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/usage/events", post(events::post).fallback(method_not_allowed))
         .route("/v1/usage/check", post(check::post).fallback(method_not_allowed))
+        .route("/v1/usage/reservations", post(reservations::post).fallback(method_not_allowed))
+        .route("/v1/usage/reservations/{id}", delete(reservations::delete).fallback(method_not_allowed))
+        .route("/v1/usage/reservations/{id}/commit", post(reservations::commit).fallback(method_not_allowed))
         .fallback(not_found)
         .with_state(app)
 }
@@ -59,7 +63,7 @@ async fn not_found() -> Response {
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    let detail = format!("{} is not allowed here: use POST", request.method());
+    let detail = format!("{} is not allowed here: Allow says what is", request.method());
     let kind = "urn:meterplane:problem:method-not-allowed";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, kind, "Method Not Allowed", detail).into_response()
 }

@@ -28,6 +28,11 @@ pub struct Received {
 }
 
 impl Received {
+    /// The part of the address behind `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.head.uri.query()
+    }
+
     /// How the body carries events, and the body.
     ///
     /// # Errors

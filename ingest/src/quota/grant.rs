@@ -14,7 +14,7 @@ use super::ledger::RunError;
 use super::take::{Ask, Limited, Quotas, TakeError, first_rate};
 
 /// Recalls for one event before it is refused for now.
-const RECALLS: usize = 2;
+pub(super) const RECALLS: usize = 2;
 /// Operations for one event before it is answered 503: each has failed for another reason.
 const OPERATIONS: usize = 6;
 /// `Retry-After` of a refusal that is not final: units held elsewhere may come back.
@@ -22,10 +22,10 @@ const NOT_FINAL_RETRY_MS: u64 = 1_000;
 /// How long a final refusal is answered without asking the ledger again.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long one that is not final is.
-const REFUSED_FOR_NOW: Duration = Duration::from_millis(100);
+pub(super) const REFUSED_FOR_NOW: Duration = Duration::from_millis(100);
 
 /// What one turn at the ledger came to.
-enum Turn {
+pub(super) enum Turn {
     Taken,
     /// The operation had another effect than the one wished for: ask again.
     Again,
@@ -161,9 +161,7 @@ impl Quotas {
                 self.exhausted(entry, ask, known, held_by_others, record).map(Some)
             }
             Some((Denied::Forgotten { .. } | Denied::Inconsistent, _)) => Ok(Some(Turn::Again)),
-            Some((denied @ (Denied::OldPolicy | Denied::LedgerLost | Denied::Gone), _)) => {
-                Err(TakeError::Unavailable(denied.to_string()))
-            }
+            Some((denied, _)) => Err(TakeError::Unavailable(denied.to_string())),
         }
     }
 
@@ -231,7 +229,7 @@ impl Quotas {
     }
 
     /// Too few units are free: final when nobody holds any that might come back.
-    fn exhausted(
+    pub(super) fn exhausted(
         &self,
         entry: &Entry,
         ask: &Ask<'_>,

@@ -15,12 +15,14 @@ mod ledger;
 mod lowered;
 mod rates;
 mod recall;
+mod reserve;
 mod standing;
 mod sweep;
 mod take;
 
 pub use lowered::lowered;
 pub use recall::answer_recalls;
+pub use reserve::{Committed, ReserveError, Under};
 pub use standing::{Met, Standing};
 pub use sweep::{return_all, sweep};
 pub use take::{Limited, Quotas, TakeError, Taken};

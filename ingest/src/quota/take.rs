@@ -43,6 +43,8 @@ pub struct Taken(Vec<Unit>, Vec<(Limited, Effect)>);
 #[derive(Debug)]
 enum Unit {
     Quota(Arc<Entry>, u64),
+    /// Units that a reservation held in the record of this key: used already, whatever becomes of the pack.
+    Reserved(Box<str>, u64),
     Rate(rates::Part),
 }
 
@@ -91,14 +93,34 @@ impl Taken {
         &self.1
     }
 
+    /// Adds units that a reservation held.
+    pub fn add_reserved(&mut self, record_key: Box<str>, units: u64) {
+        self.0.push(Unit::Reserved(record_key, units));
+    }
+
+    /// Adds what was taken later.
+    pub fn join(&mut self, later: Self) {
+        self.0.extend(later.0);
+        self.1.extend(later.1);
+    }
+
     /// Keys and units, as the pack records them.
     pub fn charges<'a>(&'a self) -> Vec<event::pack::Charge<'a>> {
-        let charge = |unit: &'a Unit| match unit {
-            Unit::Quota(entry, units) => Some(event::pack::Charge { key: &entry.record_key, units: *units }),
-            // Nothing is ever given back to a rate's window that is over.
-            Unit::Rate(_) => None,
-        };
-        self.0.iter().filter_map(charge).collect()
+        let mut charges: Vec<event::pack::Charge<'a>> = Vec::with_capacity(self.0.len());
+        for unit in &self.0 {
+            let (key, units) = match unit {
+                Unit::Quota(entry, units) => (&*entry.record_key, *units),
+                Unit::Reserved(key, units) => (&**key, *units),
+                // Nothing is ever given back to a rate's window that is over.
+                Unit::Rate(_) => continue,
+            };
+            // A reservation that did not hold enough has one part of its units, a slice the other.
+            match charges.iter_mut().find(|charge| charge.key == key) {
+                Some(charge) => charge.units = charge.units.saturating_add(units),
+                None => charges.push(event::pack::Charge { key, units }),
+            }
+        }
+        charges
     }
 
     /// The pack is acknowledged, or nobody knows: the units are spent.
@@ -116,6 +138,7 @@ impl Taken {
             match unit {
                 Unit::Quota(entry, units) => entry.state.lock().slice.credit(units),
                 Unit::Rate(part) => part.credit(),
+                Unit::Reserved(..) => {}
             }
         }
     }
@@ -191,16 +214,9 @@ impl Quotas {
         now: Instant,
     ) -> Result<Arc<Entry>, TakeError> {
         let limit = &policy.rules()[need.rule].limit;
-        let bucket = (limit.window, need.key.shard());
-        let Some(ledger_id) = ledgers.get(bucket.0, bucket.1) else {
-            let (window, shard) = (limit.window.label(), bucket.1);
-            return Err(TakeError::Unavailable(format!("the policy does not name ledger {window}-{shard}")));
-        };
-        let entry = self.entries.get(&need.key, ledger_id, || {
-            let record_key = need.key.record_key(&policy.snapshot().lineage, limit);
-            Entry::new(need.key, record_key, bucket, ledger_id.clone(), need.period)
-        });
-        let terms = Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id };
+        let entry = self.entry(policy, ledgers, need)?;
+        let (cap, cap_generation) = (limit.max, limit.cap_generation);
+        let terms = Terms { cap, cap_generation, ledger_id: &entry.ledger_id };
         let answers = self.ledger.answers(&entry).await;
         if !answers && need.effect == Effect::Refused && limit.failure_mode == FailureMode::Closed {
             return Err(silent());
@@ -227,6 +243,26 @@ impl Quotas {
         Ok(entry)
     }
 
+    /// What this pod has of a need's record.
+    pub(super) fn entry(
+        &self,
+        policy: &TenantPolicy,
+        ledgers: &LedgerIds,
+        need: &Need,
+    ) -> Result<Arc<Entry>, TakeError> {
+        let limit = &policy.rules()[need.rule].limit;
+        let bucket = (limit.window, need.key.shard());
+        let Some(ledger_id) = ledgers.get(bucket.0, bucket.1) else {
+            let (window, shard) = (limit.window.label(), bucket.1);
+            return Err(TakeError::Unavailable(format!("the policy does not name ledger {window}-{shard}")));
+        };
+        let entry = self.entries.get(&need.key, ledger_id, || {
+            let record_key = need.key.record_key(&policy.snapshot().lineage, limit);
+            Entry::new(need.key, record_key, bucket, ledger_id.clone(), need.period)
+        });
+        Ok(entry)
+    }
+
     /// Asks for more behind the requests' backs.
     fn refill(self: &Arc<Self>, entry: Arc<Entry>, policy: Arc<TenantPolicy>, rule: usize) {
         let quotas = self.clone();
@@ -245,7 +281,7 @@ impl Quotas {
     }
 }
 
-fn silent() -> TakeError {
+pub(super) fn silent() -> TakeError {
     TakeError::Unavailable("it does not answer".to_owned())
 }
 
