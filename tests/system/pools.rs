@@ -48,7 +48,7 @@ fn shared(world: &World) {
         "pooltwo",
         "--output=jsonpath={.items[*].status.stream}",
     ]);
-    assert_eq!(streams, "USAGE_POOL_10 USAGE_POOL_10");
+    assert_eq!(streams.trim(), "USAGE_POOL_10 USAGE_POOL_10");
     // The same id in both is two events, and twice in one is one.
     for tenant in [&one, &two] {
         tenant.post(world, 1, &event("same", "login", "ann"));
@@ -130,7 +130,7 @@ fn deletion(world: &World) {
     world.ready(name);
     assert_eq!(world.clickhouse("SELECT count() FROM tenant_leaver.events"), ["10"]);
     // Destroyed for good: its rows, and nobody else's.
-    world.apply(&tenant(", adoption: Released, deletionPolicy: Delete, deletionGrace: 0s"));
+    world.apply(&tenant(", adoption: Released, deletionPolicy: Delete, deletionGrace: 1s"));
     world.kubectl(&["annotate", "tenant", name, &format!("meterplane.io/confirm-deletion={name}")]);
     world.kubectl(&["delete", "tenant", name, "--wait=false"]);
     within(Duration::from_secs(60), "the rows are gone", || {
