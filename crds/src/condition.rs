@@ -51,6 +51,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const PROGRAMMED: &str = "Programmed";
 /// Every live ingest pod decides by it. Never pulls Ready down.
 pub const ENFORCED: &str = "Enforced";
+/// Every event that was packed is stored, was a repeat, or is dead. Never pulls Ready down.
+pub const COUNTS_RECONCILED: &str = "CountsReconciled";
 /// The rule narrows what the plan gives.
 pub const EFFECTIVE: &str = "Effective";
 /// The tenant holds every namespace that it names.

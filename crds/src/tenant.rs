@@ -30,6 +30,7 @@ use crate::{Condition, Duration, IntOrQuantity};
     printcolumn(name = "Isolation", type_ = "string", json_path = ".status.isolation", description = "Where its data live"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the tenant is as written"),
     printcolumn(name = "Enforced", type_ = "string", json_path = r#".status.conditions[?(@.type=="Enforced")].status"#, description = "Whether every ingest pod decides by it"),
+    printcolumn(name = "Counts", type_ = "string", json_path = r#".status.conditions[?(@.type=="CountsReconciled")].status"#, description = "Whether its counts add up"),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, description = "Why it is ready or not"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     printcolumn(name = "Display", type_ = "string", json_path = ".spec.displayName", description = "Name people read", priority = 1),

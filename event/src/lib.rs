@@ -7,6 +7,7 @@
 //! Pure: no clock, no network, no randomness. Formats fixed here are read by every deployable, so a change to
 //! one of them is a new version of it (see `pack::VERSION`), never an edit.
 
+pub mod audit;
 pub mod decimal;
 pub mod ids;
 pub mod names;

@@ -183,6 +183,8 @@ pub const POLICY_INDEX_KEY: &str = "index";
 pub const PODS_BUCKET: &str = "pods";
 /// Bucket of the sinks' intents, a key a lane.
 pub const INTENTS_BUCKET: &str = "intents";
+/// Bucket of the lanes' audits, a key a lane.
+pub const AUDITS_BUCKET: &str = "audits";
 /// Bucket of leases between replicas of one deployable.
 pub const LEASES_BUCKET: &str = "leases";
 /// Stream of denials.

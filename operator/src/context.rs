@@ -95,6 +95,8 @@ pub struct Context {
     pub publications: Publications,
     /// Ingest pods.
     pub fleet: Fleet,
+    /// What the lanes' audits say.
+    pub audits: crate::audits::Audits,
     /// What the last look at each tenant's slice said.
     pub slices: crate::controllers::tenant::Slices,
     /// Shards of pools that are in place.

@@ -33,8 +33,9 @@ pub fn stamp(installation: &str) -> Stamp {
 /// When NATS fails, or an object belongs to another installation.
 pub async fn ensure<S: Streams>(nats: &S, installation: &str, replicas: usize) -> Result<(), Failure> {
     let stamp = stamp(installation);
-    let buckets = [BucketSpec::policy, BucketSpec::pods, BucketSpec::intents, BucketSpec::leases]
-        .map(|spec| spec(replicas));
+    let buckets =
+        [BucketSpec::policy, BucketSpec::pods, BucketSpec::intents, BucketSpec::audits, BucketSpec::leases]
+            .map(|spec| spec(replicas));
     for bucket in buckets {
         settle(nats, &bucket.stream(&stamp)).await?;
     }

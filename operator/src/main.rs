@@ -1,6 +1,7 @@
 //! The operator: what people declare in YAML becomes streams, databases, keys and signed policy snapshots.
 
 mod admin;
+mod audits;
 mod belonging;
 mod clock;
 mod conditions;

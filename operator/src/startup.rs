@@ -13,7 +13,7 @@ use crate::controllers::{access_policy, api_key, lane_pool, plan, tenant, trigge
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
-use crate::{belonging, data_plane, enforcement, fleet, installation, ledgers, snapshot};
+use crate::{audits, belonging, data_plane, enforcement, fleet, installation, ledgers, snapshot};
 
 /// Time before a failed start-up step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -106,6 +106,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         records: snapshot::keys::KeyRecords::default(),
         publications: snapshot::publications::Publications::default(),
         fleet: fleet::Fleet::default(),
+        audits: audits::Audits::default(),
         slices: tenant::Slices::default(),
         shards: lane_pool::Shards::default(),
         metrics,
@@ -142,6 +143,12 @@ pub async fn run(started: Started) -> JoinSet<()> {
     tasks.spawn(async move {
         if let Err(error) = enforcement::run(&context).await {
             tracing::error!(%error, "heartbeats are not followed");
+        }
+    });
+    let context = ctx.clone();
+    tasks.spawn(async move {
+        if let Err(error) = audits::run(&context).await {
+            tracing::error!(%error, "audits are not followed");
         }
     });
     // Nobody knows who enforces what before the heartbeats are known.

@@ -48,6 +48,9 @@ pub struct Config {
     /// Memory for messages that wait for an insert, over all lanes, beyond one read a lane.
     #[arg(long, env = "MP_BUFFER_MIB", default_value_t = 256)]
     pub buffer_mib: u32,
+    /// Seconds for which a lane's counts may differ before that is told.
+    #[arg(long, env = "MP_AUDIT_GRACE_SECONDS", default_value_t = 60)]
+    pub audit_grace_seconds: u32,
     /// What to log, in the syntax of `tracing`'s EnvFilter.
     #[arg(long, env = "MP_LOG", default_value = "info")]
     pub log: String,

@@ -1,8 +1,9 @@
 //! What all lanes of the process share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
+use event::Lane;
 use jetstream::Bucket;
 use tokio::sync::{Semaphore, watch};
 
@@ -34,6 +35,8 @@ pub struct Context {
     pub horizon_days: u32,
     /// Metrics.
     pub metrics: Metrics,
+    /// Lanes that this process holds.
+    pub held: Mutex<Vec<Lane>>,
     /// Lanes were listed at least once.
     pub discovered: AtomicBool,
     /// Turns true when the process shall end.

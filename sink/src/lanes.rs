@@ -1,8 +1,8 @@
 //! Which lanes there are, and a task for each.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use event::Lane;
@@ -42,6 +42,9 @@ pub async fn run(context: Arc<Context>) -> bool {
             Err(error) => tracing::warn!(%error, "lanes were not listed"),
         }
         tasks.retain(|lane, task| keep(&context, lane, task));
+        let held = tasks.iter().filter(|(_, task)| task.status.held.load(Ordering::Relaxed));
+        *context.held.lock().unwrap_or_else(PoisonError::into_inner) =
+            held.map(|(lane, _)| lane.clone()).collect();
         if turn.is_multiple_of(LAG_EVERY) {
             measure(&context, &tasks).await;
         }

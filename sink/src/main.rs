@@ -7,9 +7,10 @@
 //! ```
 //! `intent`, `batch`, `dedup`, `blocks`, `flush` and `takeover` hold the protocol and do no I/O of their own; `live` is
 //! the only port that does, through `slot`. `violations` does the same for what was refused, in one stream for all tenants.
-//! `model_tests` crashes them at every point.
+//! `audit` counts for itself whether everything has arrived. `model_tests` crashes them at every point.
 
 mod admin;
+mod audit;
 mod batch;
 mod blocks;
 mod budget;
@@ -40,8 +41,8 @@ mod testing;
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -93,6 +94,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     let lanes = tokio::spawn(lanes::run(context.clone()));
     let violations = tokio::spawn(violations::run(context.clone()));
+    tokio::spawn({
+        let (context, held) = (context.clone(), context.clone());
+        let grace = Duration::from_secs(config.audit_grace_seconds.into());
+        let held = move || held.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        async move { audit::run(context, grace, held).await }
+    });
     tracing::info!(admin = %config.admin_listen, "sinking");
     terminated.await;
     stop.send_replace(true);
@@ -130,6 +137,7 @@ async fn start(config: &Config, shutdown: watch::Receiver<bool>) -> Result<Arc<C
         buffers: Arc::new(Semaphore::new(config.buffer_mib as usize)),
         horizon_days: config.dedup_horizon_days,
         metrics: metrics::Metrics::new(),
+        held: Mutex::default(),
         discovered: AtomicBool::new(false),
         shutdown,
         nats,

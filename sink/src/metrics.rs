@@ -15,6 +15,15 @@ pub struct LaneLabel {
     pub lane: String,
 }
 
+/// What an audit counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AuditLabels {
+    /// The lane.
+    pub lane: String,
+    /// `packed`, `stored`, `duplicates` or `dead` events that add up, or `gone` messages.
+    pub kind: &'static str,
+}
+
 /// What a lane does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneState {
@@ -56,6 +65,10 @@ pub struct Metrics {
     pub insert_failures: Counter,
     /// Ids that were looked up in ClickHouse.
     pub lookups: Counter,
+    /// What the audits counted.
+    pub audited: Family<AuditLabels, Gauge>,
+    /// Ranges whose counts do not add up.
+    pub differences: Family<LaneLabel, Gauge>,
     /// Records of violations stored.
     pub violations: Counter,
     /// Records of violations that could not be read, or whose tenant is gone.
@@ -89,6 +102,8 @@ impl Metrics {
             insert_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             insert_failures: Counter::default(),
             lookups: Counter::default(),
+            audited: Family::default(),
+            differences: Family::default(),
             violations: Counter::default(),
             violations_dropped: Counter::default(),
             dedup_bytes: Gauge::default(),

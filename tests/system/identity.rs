@@ -35,7 +35,7 @@ fn nats(world: &World) {
     });
 }
 
-async fn connect(world: &World, user: &str) -> Client {
+pub async fn connect(world: &World, user: &str) -> Client {
     let password = world.platform.secrets().get(&format!("nats-{user}")).unwrap();
     let (url, name) = (world.urls.nats.clone(), "system-tests".to_owned());
     Client::connect(Config { url, user: user.into(), password: password.trim().into(), name }).await.unwrap()

@@ -7,6 +7,7 @@
 mod admin_api;
 mod bad_input;
 mod contracts;
+mod counts;
 mod crash;
 mod deletion;
 mod event_path;
@@ -43,6 +44,7 @@ fn side_by_side() -> Vec<Test> {
         rates::TESTS,
         reservations::TESTS,
         contracts::TESTS,
+        counts::TESTS,
         admin_api::TESTS,
         violations::TESTS,
     ]

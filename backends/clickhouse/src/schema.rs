@@ -192,7 +192,11 @@ impl Table {
     /// 9 M rows it answers for nine ids in 25 ms instead of 180, and costs 7 % of small inserts; a projection costs 32 %.
     pub const fn indexes(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Raw => &[("by_hash", "event_hash TYPE bloom_filter(0.001) GRANULARITY 1")],
+            Self::Raw => &[
+                ("by_hash", "event_hash TYPE bloom_filter(0.001) GRANULARITY 1"),
+                // Rows of one time have sequences that lie together: a range of the lane is counted without reading all.
+                ("by_seq", "seq TYPE minmax GRANULARITY 1"),
+            ],
             Self::Removed | Self::Violations => &[],
         }
     }

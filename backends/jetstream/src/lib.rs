@@ -12,12 +12,13 @@
 //! | `Bucket::get` | `$JS.API.DIRECT.GET.KV_<bucket>.$KV.<bucket>.<key>` |
 //! | `Bucket::open`, `about`, `server_time` | `$JS.API.STREAM.INFO.KV_<bucket>` |
 //! | `Bucket::{keys, entries, watch}` | the one above, `$JS.API.CONSUMER.CREATE.KV_<bucket>.>`, `$JS.API.CONSUMER.MSG.NEXT.KV_<bucket>.>` |
-//! | `LaneReader`, `read_range` | the same three for the stream |
+//! | `LaneReader`, `read_range`, `counts::packed` | the same three for the stream |
 //! | `Streams` | `$JS.API.STREAM.{INFO,CREATE,UPDATE,DELETE}.*`, `$JS.API.STREAM.NAMES` |
 //!
 //! Everything subscribes to `_INBOX.>` alone. A missing right shows as an unknown outcome after the timeout.
 
 pub mod client;
+pub mod counts;
 mod cursor;
 pub mod error;
 pub mod kv;

@@ -4,7 +4,9 @@
 //! A wildcard stands for a whole token of a subject, so streams that share a prefix (`USAGE_…`, `KV_ledger-…`) cannot be named by
 //! it: ledgers are listed one by one, and lanes are told from other streams by the subjects a consumer may filter on.
 
-use event::names::{INTENTS_BUCKET, LEASES_BUCKET, LEDGER_SHARDS, PODS_BUCKET, POLICY_BUCKET, ledger_bucket};
+use event::names::{
+    AUDITS_BUCKET, INTENTS_BUCKET, LEASES_BUCKET, LEDGER_SHARDS, PODS_BUCKET, POLICY_BUCKET, ledger_bucket,
+};
 
 /// The windows that quota and rate records are kept by.
 const LEDGER_WINDOWS: [&str; 6] = ["second", "minute", "hour", "day", "month", "total"];
@@ -39,6 +41,7 @@ fn operator() -> User {
     publish.extend(api(&["CONSUMER.NAMES.*", "CONSUMER.LIST.*", "CONSUMER.INFO.*.*"]));
     publish.extend(watch(POLICY_BUCKET));
     publish.extend(watch(PODS_BUCKET));
+    publish.extend(watch(AUDITS_BUCKET));
     publish.extend(get(INTENTS_BUCKET));
     publish.extend(ledgers().flat_map(|bucket| get(&bucket)));
     publish.push(write(POLICY_BUCKET));
@@ -72,7 +75,7 @@ fn sink() -> User {
     ]));
     publish.extend(api(&["CONSUMER.MSG.NEXT.*.*"]));
     publish.extend(strings(&["$JS.ACK.>", "$JS.FC.>"]));
-    for bucket in [INTENTS_BUCKET, LEASES_BUCKET] {
+    for bucket in [INTENTS_BUCKET, LEASES_BUCKET, AUDITS_BUCKET] {
         publish.push(write(bucket));
         publish.extend(watch(bucket));
     }

@@ -255,6 +255,11 @@ impl BucketSpec {
         Self::file(names::INTENTS_BUCKET, replicas)
     }
 
+    /// The lanes' audits.
+    pub fn audits(replicas: usize) -> Self {
+        Self::file(names::AUDITS_BUCKET, replicas)
+    }
+
     /// Leases between replicas. They carry their own expiry: an entry that vanished would reset its fencing token.
     pub fn leases(replicas: usize) -> Self {
         Self::file(names::LEASES_BUCKET, replicas)

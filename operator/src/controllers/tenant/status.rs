@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crds::condition::{
-    ACCEPTED, Condition, ConditionStatus, EFFECTIVE, ENFORCED, NAMESPACES_CLAIMED, PROGRAMMED, READY, find,
+    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, EFFECTIVE, ENFORCED, NAMESPACES_CLAIMED,
+    PROGRAMMED, READY, find,
 };
 use crds::{Tenant, TenantStatus};
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use policy::snapshot::Snapshot;
 use super::placement::isolation;
 use super::validate::Refusal;
 use super::{Hindrance, Round, limits};
+use crate::audits::Counted;
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
@@ -33,7 +35,8 @@ pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Opti
     let standing = standing(ctx, tenant);
     let publication = ctx.publications.get(&tenant.name_any());
     let snapshot = publication.as_deref().map(|publication| publication.snapshot.as_ref());
-    let (status, again) = compute(tenant, round, standing.as_ref(), snapshot, clock::now());
+    let counted = snapshot.map_or(Counted::NotYet, |snapshot| ctx.audits.of(&snapshot.lane, snapshot.number));
+    let (status, again) = compute(tenant, round, standing.as_ref(), snapshot, &counted, clock::now());
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
     Ok(again)
@@ -47,7 +50,7 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
     let old = tenant.status.clone().unwrap_or_default();
     let generation = tenant.metadata.generation;
     let mut statements = Statements::default();
-    for kind in [ACCEPTED, PROGRAMMED, ENFORCED, EFFECTIVE, NAMESPACES_CLAIMED] {
+    for kind in [ACCEPTED, PROGRAMMED, ENFORCED, EFFECTIVE, NAMESPACES_CLAIMED, COUNTS_RECONCILED] {
         keep_current(&mut statements, kind, &old.conditions, generation);
     }
     failed(&mut statements, failure, &old.conditions, generation);
@@ -69,6 +72,7 @@ fn compute(
     round: &Round,
     standing: Option<&Standing>,
     snapshot: Option<&Snapshot>,
+    counted: &Counted,
     now: Timestamp,
 ) -> (TenantStatus, Option<Duration>) {
     let old = tenant.status.clone().unwrap_or_default();
@@ -97,6 +101,19 @@ fn compute(
     if let Some(standing) = standing {
         let soon = enforced::state(&mut statements, standing, "Enforcing", &old.conditions, generation);
         again = [again, soon].into_iter().flatten().min();
+    }
+    match counted {
+        Counted::NotYet => {
+            let why = Why::new("NotCounted", "nothing was counted yet");
+            statements.set(COUNTS_RECONCILED, ConditionStatus::Unknown, why);
+        }
+        Counted::AddsUp => {
+            let message = "every event that was packed is stored, was a repeat, or is dead";
+            statements.yes(COUNTS_RECONCILED, "Reconciled", message);
+        }
+        Counted::Differs(where_) => {
+            statements.no(COUNTS_RECONCILED, Why::new("CountsDiffer", where_.clone()));
+        }
     }
     let placement = round.slice.as_ref().ok();
     let limits = snapshot.map_or((old.limits, old.limits_not_listed), limits::listed);

@@ -1,0 +1,113 @@
+//! What the lanes' audits say of each tenant: what `CountsReconciled` rests on.
+
+use std::collections::{BTreeSet, HashMap};
+
+use event::audit::Audit;
+use event::names::AUDITS_BUCKET;
+use event::{Lane, TenantNumber};
+use futures_util::StreamExt;
+use jetstream::{Bucket, WatchEvent};
+use parking_lot::RwLock;
+
+use crate::context::Context;
+use crate::engine::ObjectKey;
+use crate::errors::{Failure, System};
+
+/// The audits, by lane.
+#[derive(Default)]
+pub struct Audits(RwLock<HashMap<Lane, Audit>>);
+
+/// How a tenant's counts stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// Nothing was counted yet.
+    NotYet,
+    /// Everything that was counted adds up.
+    AddsUp,
+    /// It does not; a sentence says where.
+    Differs(String),
+}
+
+impl Audits {
+    /// How the counts of a tenant stand in its lane.
+    pub fn of(&self, lane: &Lane, tenant: TenantNumber) -> Counted {
+        match self.0.read().get(lane) {
+            None => Counted::NotYet,
+            Some(audit) => audit.difference(tenant).map_or(Counted::AddsUp, |difference| {
+                let counts = difference.counts;
+                Counted::Differs(format!(
+                    "lane {lane}, messages {} to {}: {} events were packed, {} are stored, {} were repeats, {} are dead",
+                    difference.lo, difference.hi, counts.packed, counts.stored, counts.duplicates, counts.dead
+                ))
+            }),
+        }
+    }
+
+    /// Takes over an audit; tenants of whom something else is to be said, and whether the lane was never audited before.
+    fn put(&self, lane: &Lane, audit: Audit) -> (BTreeSet<TenantNumber>, bool) {
+        let differing = |audit: &Audit| -> BTreeSet<(TenantNumber, u64, u64, String)> {
+            let standing = audit.open.iter().filter(|difference| difference.stands);
+            standing.map(|d| (d.tenant, d.lo, d.hi, format!("{:?}", d.counts))).collect()
+        };
+        let now = differing(&audit);
+        let old = self.0.write().insert(lane.clone(), audit);
+        let before = old.as_ref().map(differing).unwrap_or_default();
+        (now.symmetric_difference(&before).map(|(tenant, ..)| *tenant).collect(), old.is_none())
+    }
+}
+
+/// Follows the audits for ever.
+///
+/// # Errors
+/// When there is no bucket of audits.
+pub async fn run(ctx: &Context) -> Result<(), Failure> {
+    let bucket = Bucket::open(&ctx.nats, AUDITS_BUCKET).await?;
+    let mut watch = bucket.watch();
+    while let Some(event) = watch.next().await {
+        match event {
+            WatchEvent::Put(entry) => {
+                if let (Ok(lane), Some(audit)) = (entry.key.parse::<Lane>(), Audit::decode(&entry.value)) {
+                    let (changed, first) = ctx.audits.put(&lane, audit);
+                    queue(ctx, &lane, |number| first || changed.contains(&number));
+                }
+            }
+            WatchEvent::Delete { .. } | WatchEvent::Reset | WatchEvent::Synced { .. } => {}
+        }
+    }
+    Err(Failure::unknown(System::Nats, "the watch on audits ended"))
+}
+
+/// Queues the tenants of a lane whose status may change.
+fn queue(ctx: &Context, lane: &Lane, wanted: impl Fn(TenantNumber) -> bool) {
+    for (tenant, publication) in ctx.publications.list() {
+        if publication.snapshot.lane == *lane && wanted(publication.snapshot.number) {
+            ctx.queues.tenant.add(ObjectKey::cluster(&tenant));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::audit::Counts;
+
+    use super::*;
+
+    #[test]
+    fn a_tenants_counts_differ_until_they_add_up() {
+        let (audits, lane) = (Audits::default(), Lane::Pooled(3));
+        let (one, two) = (TenantNumber(1), TenantNumber(2));
+        assert_eq!(audits.of(&lane, one), Counted::NotYet);
+        let counts = Counts { packed: 5, stored: 3, duplicates: 1, dead: 0 };
+        let audit = Audit::first(1).close(9, 0, &[(one, counts)].into(), 0);
+        assert_eq!(audits.put(&lane, audit.clone()), (BTreeSet::new(), true));
+        assert_eq!(audits.of(&lane, one), Counted::AddsUp, "it may only be late");
+        let open = audit.open[0].clone();
+        let standing = audit.recount(&open, counts, 60_000, 60_000);
+        assert_eq!(audits.put(&lane, standing.clone()), ([one].into(), false));
+        assert!(matches!(audits.of(&lane, one), Counted::Differs(why) if why.contains("messages 1 to 9: 5")));
+        assert_eq!(audits.of(&lane, two), Counted::AddsUp);
+        let mended = standing.recount(&open, Counts { stored: 4, ..counts }, 61_000, 60_000);
+        assert_eq!(audits.put(&lane, mended), ([one].into(), false));
+        assert_eq!(audits.of(&lane, one), Counted::AddsUp);
+    }
+}

@@ -1,0 +1,55 @@
+//! Counts rows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clickhouse::schema::Table;
+use clickhouse::{ClickHouseError, Client, Query};
+use event::audit::Counts;
+use event::{Lane, TenantNumber};
+use serde::Deserialize;
+
+/// Longest time that one count may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+struct Row {
+    // As text: JSON's numbers end at 2^53 for some readers.
+    number: String,
+    reason: String,
+    events: u64,
+}
+
+/// Rows that messages `lo..=hi` of a lane became, by tenant.
+pub async fn count(
+    client: &Client,
+    lane: &Lane,
+    epoch: i64,
+    lo: u64,
+    hi: u64,
+) -> Result<BTreeMap<TenantNumber, Counts>, ClickHouseError> {
+    let of = |table: Table, reason: &str| {
+        format!(
+            "SELECT toString(tenant) AS number, {reason} AS reason, count() AS events FROM {}.{} \
+             WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
+             AND seq BETWEEN {{lo:UInt64}} AND {{hi:UInt64}} GROUP BY tenant, reason",
+            lane.database(),
+            table.name()
+        )
+    };
+    let sql =
+        format!("{} UNION ALL {}", of(Table::Raw, "'stored'"), of(Table::Removed, "CAST(reason, 'String')"));
+    let query = Query::new(sql).read_only().max_execution_time(LIMIT);
+    let query = query.bind("lane", lane.to_string()).bind("epoch", epoch).bind("lo", lo).bind("hi", hi);
+    let rows: Vec<Row> = query.fetch(client).await?;
+    let mut counts: BTreeMap<TenantNumber, Counts> = BTreeMap::new();
+    for row in rows {
+        let tenant = counts.entry(TenantNumber(row.number.parse().unwrap_or_default())).or_default();
+        match row.reason.as_str() {
+            "stored" => tenant.stored += row.events,
+            "duplicate" => tenant.duplicates += row.events,
+            _ => tenant.dead += row.events,
+        }
+    }
+    Ok(counts)
+}
