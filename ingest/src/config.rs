@@ -7,7 +7,11 @@ use clap::Parser;
 
 /// Accepts usage events, decides, and publishes them to the tenants' lanes.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "ingest", version)]
+#[command(
+    name = "ingest",
+    version,
+    after_help = "`ingest --openapi` prints the API's OpenAPI document and needs nothing else."
+)]
 pub struct Config {
     /// Address of the public API.
     #[arg(long, env = "MP_LISTEN")]

@@ -1,4 +1,5 @@
-//! The ingest pod: HTTP -> decision -> JetStream. Stateless: whatever it holds is a copy or a lease.
+//! The ingest pod: HTTP -> decision -> JetStream. Stateless: whatever it holds is a copy or a lease. `ingest --openapi` prints the API's
+//! OpenAPI document.
 
 mod admit;
 mod app;
@@ -15,6 +16,7 @@ mod snapshot;
 mod violations;
 
 use std::error::Error;
+use std::io::Write;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,6 +33,10 @@ use config::Config;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // Before the configuration is read: the document needs none of it.
+    if std::env::args().nth(1).as_deref() == Some("--openapi") {
+        return Ok(std::io::stdout().write_all(http::openapi_json().as_bytes())?);
+    }
     let config = Config::parse();
     let log =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr);

@@ -3,28 +3,58 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::admit::Rejected;
 
 /// A problem document and the headers that go with it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Stable identifier of the kind of problem.
+    #[schema(examples("urn:meterplane:problem:plan-limit-exceeded"))]
     pub r#type: &'static str,
     /// The kind, for people.
+    #[schema(examples("Plan Limit Exceeded"))]
     pub title: &'static str,
     /// HTTP status.
+    #[schema(examples(429))]
     pub status: u16,
     /// What happened here and what to do.
     pub detail: String,
     /// The header, parameter or member to mend.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub field: Option<String>,
     /// Further members.
     #[serde(flatten)]
+    #[schema(value_type = ProblemMembers)]
     pub more: Box<serde_json::Map<String, serde_json::Value>>,
     /// `Retry-After`, seconds.
     #[serde(skip)]
     pub retry_after_s: Option<u64>,
+}
+
+/// What problems of some kinds say besides, for the OpenAPI document.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code, reason = "only its derive is used")]
+struct ProblemMembers {
+    /// Machine-readable reason, where a status has several.
+    #[schema(nullable = false)]
+    code: Option<String>,
+    /// Of 429: the limit, with `name`, `identity`, `max`, `used` and `window`.
+    #[schema(nullable = false)]
+    limit: Option<serde_json::Value>,
+    /// Of 403: the access policy, with `name`, `identity` and `rule`.
+    #[schema(nullable = false)]
+    policy: Option<serde_json::Value>,
+    /// Of 429: when to send the same ids again.
+    #[schema(nullable = false)]
+    retry_after_ms: Option<u64>,
+    /// Why each event was refused.
+    #[schema(nullable = false)]
+    rejected: Option<Vec<Rejected>>,
 }
 
 impl Problem {

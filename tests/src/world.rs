@@ -1,7 +1,7 @@
 //! The platform that all tests share.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use xtask::platform::{Options, Platform, Urls};
@@ -28,8 +28,12 @@ impl World {
             fs::remove_dir_all(&options.dir).map_err(|error| error.to_string())?;
         }
         let progress = xtask::Progress::detect();
-        // Nobody waits a minute for a difference here.
-        let env = [("sink".to_owned(), vec![("MP_AUDIT_GRACE_SECONDS".to_owned(), "2".to_owned())])].into();
+        let clock = [("LD_PRELOAD", "so"), ("STEP_FILE", "ms")]
+            .map(|(name, suffix)| (name.to_owned(), step_file(&options.dir, suffix).display().to_string()));
+        let grace = ("MP_AUDIT_GRACE_SECONDS".to_owned(), "2".to_owned());
+        // A third pod, for tests that start it: its clock can be stepped while it runs. Nobody waits a minute here until
+        // counts that differ are told.
+        let env = [("ingest-3".to_owned(), clock.to_vec()), ("sink".to_owned(), vec![grace])].into();
         let options = Options { new_ports: true, progress, env, ..options };
         let platform = Platform::start(options).map_err(|error| error.to_string())?;
         let urls = platform.urls().map_err(|error| error.to_string())?;
@@ -50,6 +54,11 @@ impl World {
     pub fn try_apply(&self, yaml: &str) -> Result<(), String> {
         let file = self.file(yaml);
         self.platform.kubectl().apply(std::slice::from_ref(&file)).map_err(|error| error.to_string())
+    }
+
+    /// What steps the clock of the third pod: the library (`so`), and the file with the milliseconds (`ms`).
+    pub fn step_file(&self, suffix: &str) -> PathBuf {
+        step_file(self.platform.kubeconfig().parent().unwrap(), suffix)
     }
 
     fn file(&self, yaml: &str) -> PathBuf {
@@ -134,6 +143,10 @@ impl World {
     pub fn console_url(&self, path: &str) -> String {
         format!("{}{path}", self.urls.console)
     }
+}
+
+fn step_file(dir: &Path, suffix: &str) -> PathBuf {
+    dir.join("step").with_extension(suffix)
 }
 
 const OPEN_PLAN: &str = r"

@@ -6,12 +6,14 @@
 
 mod admin_api;
 mod bad_input;
+mod clock;
 mod contracts;
 mod counts;
 mod crash;
 mod deletion;
 mod event_path;
 mod exact_limits;
+mod failure_modes;
 mod identity;
 mod isolation;
 mod policy_language;
@@ -51,9 +53,9 @@ fn side_by_side() -> Vec<Test> {
     .concat()
 }
 
-/// Tests that kill processes.
+/// Tests that kill processes, or take from them what the others need.
 fn alone() -> Vec<Test> {
-    [crash::TESTS, violations::CRASH_TESTS].concat()
+    [failure_modes::TESTS, clock::TESTS, crash::TESTS, violations::CRASH_TESTS].concat()
 }
 
 fn main() -> ExitCode {

@@ -7,6 +7,7 @@ use system_tests::{TestTenant, World, event, eventually, within};
 
 pub const TESTS: &[crate::Test] = &[
     ("policy_modes_warn_observe_and_enforce_the_same_numbers", modes),
+    ("policy_rollout_reaches_its_share_of_the_users_and_always_the_same", rollout),
     ("policy_of_access_refuses_warns_and_lets_pass", access),
     ("policy_that_is_wrong_costly_or_unclaimed_names_the_field_and_the_last_form_stays", refused),
     ("policy_status_tells_limits_and_pods", told),
@@ -92,6 +93,38 @@ fn modes(world: &World) {
             send(world, &tenant, &format!("e{}", world.clickhouse("SELECT generateUUIDv4()")[0]), "t");
         (status == 429).then_some(()).ok_or(body.to_string())
     });
+}
+
+fn rollout(world: &World) {
+    const USERS: usize = 200;
+    let spec = |percent: u8| {
+        format!("per: User, quota: {{max: 1, period: Month}}, mode: Enforce, rolloutPercent: {percent}")
+    };
+    let tenant = world.tenant("rollout", &limit("one", "NAME", &spec(30)));
+    let ns = tenant.name.as_str();
+    // One event of every user at one pod: which of them are refused.
+    let refused = |round: &str, pod: usize| -> Vec<u64> {
+        let events = (0..USERS).map(|n| event(&format!("{round}-{n}"), "login", &format!("user-{n}")));
+        let answer = tenant.post(world, pod, &Value::Array(events.collect()));
+        let body = answer.json();
+        assert_eq!(answer.status, 202, "{body}");
+        let refused = body["rejected"].as_array().unwrap().iter();
+        refused.map(|item| item["index"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(refused("first", 0), [0; 0], "everybody has one unit");
+    let at_30 = refused("second", 0);
+    // 60 are expected; further away than 30 it comes once in a million times.
+    assert!((30..=90).contains(&at_30.len()), "{} of {USERS}", at_30.len());
+    assert_eq!(refused("third", 1), at_30, "the same at the other pod");
+    assert_eq!(refused("fourth", 0), at_30, "and the next time");
+    world.apply(&limit("one", ns, &spec(70)));
+    let at_70 = eventually("the rollout goes on", || {
+        let id = world.clickhouse("SELECT generateUUIDv4()")[0].clone();
+        let now = refused(&id, 0);
+        (now != at_30).then_some(now).ok_or("nobody is reached newly".to_owned())
+    });
+    assert!((110..=170).contains(&at_70.len()), "{} of {USERS}", at_70.len());
+    assert!(at_30.iter().all(|user| at_70.contains(user)), "who was reached stays so");
 }
 
 fn access(world: &World) {

@@ -238,5 +238,7 @@ fn crowded(limit: &str) -> Problem {
         format!("limit {limit:?} has as many open reservations as it may have: commit or release some");
     let kind = "urn:meterplane:problem:too-many-reservations";
     let problem = Problem::new(http::StatusCode::TOO_MANY_REQUESTS, kind, "Too Many Reservations", detail);
-    Problem { retry_after_s: Some(1), ..problem }.with("code", "too_many_reservations").with("limit", limit)
+    Problem { retry_after_s: Some(1), ..problem }
+        .with("code", "too_many_reservations")
+        .with("limit", serde_json::json!({ "name": limit }))
 }

@@ -14,7 +14,9 @@ use event::wire::UsageEvent;
 use policy::decide::{Cause, Facts, Need, decide};
 use policy::tenant::{Periods, QuotaKey};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::document::{BodyProblems, Event, Events, Problems};
 use super::request::{self, Received, json};
 use super::{Caller, headers};
 use crate::App;
@@ -24,45 +26,74 @@ use crate::quota::Standing;
 use crate::snapshot::Policies;
 
 /// What the check says of a request's events, in order.
-#[derive(Debug, Serialize)]
-struct Checked {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Checked {
     /// Always true: nothing is promised.
     advisory: bool,
+    /// One for each event, in order.
     results: Vec<Verdict>,
 }
 
 /// What would become of one event.
-#[derive(Debug, Serialize)]
-struct Verdict {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Verdict {
+    /// The event's place in the request.
     index: usize,
+    /// Whether it would be accepted now.
     permit: bool,
     /// Why not, as `/v1/usage/events` would say it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     denial: Option<Rejected>,
     /// Limits that count it, as they stand without it.
     limits: Vec<LimitView>,
 }
 
 /// One limit for one event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct LimitView {
+pub struct LimitView {
+    /// Its name.
     name: String,
+    /// Its identity: `plan.<name>` or `ns.<namespace>.<name>`.
     identity: String,
+    /// Units of the window.
     max: u64,
+    /// The window.
+    #[schema(examples("Day"))]
     window: String,
+    /// Units that the event needs.
     units: u64,
     /// Units that the pod that was asked could admit at once.
     remaining: u64,
     /// Units that other pods hold, spent or not; they are asked before anybody is refused.
     elsewhere: u64,
+    /// Milliseconds until the window ends.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reset_ms: Option<u64>,
+    /// The highest of its warning percentages that its use has reached.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     warned_at: Option<u8>,
 }
 
-/// Answers one request.
+/// What would become of events.
+///
+/// Nothing is recorded or charged, and nothing is promised.
+#[utoipa::path(
+    post,
+    path = "/v1/usage/check",
+    operation_id = "checkEvents",
+    tag = "events",
+    request_body(content(
+        (Events = "application/json"),
+        (Event = "application/cloudevents+json"),
+        (Vec<Event> = "application/cloudevents-batch+json")
+    )),
+    responses((status = 200, description = "What would become of each", body = Checked), Problems, BodyProblems),
+    security(("bearer" = []), ("apiKey" = []))
+)]
 pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     request::answer(app, request, answer).await
 }

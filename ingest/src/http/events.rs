@@ -6,7 +6,9 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::document::{BodyProblems, Event, Events, Problems, Refusals};
 use super::headers;
 use super::request::{self, Received, json};
 use crate::App;
@@ -14,16 +16,36 @@ use crate::admit::{self, Admission, Rejected, Warning};
 use crate::problem::Problem;
 
 /// What was accepted, and what was not and why.
-#[derive(Debug, Serialize)]
-struct Accepted<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accepted<'a> {
+    /// Events that are on disk now, repeats of earlier requests among them: they are stored once.
     accepted: usize,
+    /// Events whose id stood earlier in the same request.
     duplicates: usize,
+    /// Events that were refused.
     rejected: &'a [Rejected],
+    /// Limits and access policies on trial that accepted events were beyond.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
     warnings: &'a [Warning],
 }
 
-/// Answers one request.
+/// Reports usage.
+///
+/// Events are decided in their order. 202 when at least one was accepted; `rejected` says what became of the others.
+#[utoipa::path(
+    post,
+    path = "/v1/usage/events",
+    operation_id = "postEvents",
+    tag = "events",
+    request_body(content(
+        (Events = "application/json"),
+        (Event = "application/cloudevents+json"),
+        (Vec<Event> = "application/cloudevents-batch+json")
+    )),
+    responses((status = 202, description = "Kept", body = Accepted<'_>), Problems, BodyProblems, Refusals),
+    security(("bearer" = []), ("apiKey" = []))
+)]
 pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     request::answer(app, request, answer).await
 }

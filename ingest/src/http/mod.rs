@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod check;
+mod document;
 mod events;
 mod gzip;
 mod headers;
@@ -18,20 +19,39 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::App;
 use crate::problem::Problem;
 
-/// Events, checks and reservations; every other path is a 404 problem.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(document::base())
+        .routes(routes!(events::post))
+        .routes(routes!(check::post))
+        .routes(routes!(reservations::post))
+        .routes(routes!(reservations::commit))
+        .routes(routes!(reservations::delete))
+}
+
+/// The OpenAPI document of the routes as they are registered, as committed and served.
+pub fn openapi_json() -> String {
+    // Serialising plain data into memory cannot fail; an empty document would fail the drift test.
+    let mut text = routes().into_openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Events, checks and reservations, and their OpenAPI document; every other path is a 404 problem.
 pub fn public(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/v1/usage/events", post(events::post).fallback(method_not_allowed))
-        .route("/v1/usage/check", post(check::post).fallback(method_not_allowed))
-        .route("/v1/usage/reservations", post(reservations::post).fallback(method_not_allowed))
-        .route("/v1/usage/reservations/{id}", delete(reservations::delete).fallback(method_not_allowed))
-        .route("/v1/usage/reservations/{id}/commit", post(reservations::commit).fallback(method_not_allowed))
+    let document = openapi_json();
+    let serve_document = move || async move { ([(header::CONTENT_TYPE, "application/json")], document) };
+    let (router, _) = routes().split_for_parts();
+    router
+        .route("/v1/openapi.json", get(serve_document))
         .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
 }
 
@@ -67,3 +87,7 @@ async fn method_not_allowed(request: Request) -> Response {
     let kind = "urn:meterplane:problem:method-not-allowed";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, kind, "Method Not Allowed", detail).into_response()
 }
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;

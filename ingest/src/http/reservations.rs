@@ -8,7 +8,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::document::{BodyProblems, Event, Problems, Refusals, Unknown};
 use super::request::{self, Received, json};
 use super::{events, headers};
 use crate::App;
@@ -22,18 +24,24 @@ const MAX_TTL_S: u32 = 86_400;
 const TTL: &str = "ttlSeconds";
 
 /// A reservation that was made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Created {
+pub struct Created {
+    /// Its id, at most 4 KB of letters, digits, `-` and `_`. Nobody else keeps it.
     id: String,
+    /// When it ends, if it was not committed before.
+    #[schema(format = DateTime)]
     expires_at: String,
+    /// What it holds, of each quota that enforces.
     held: Vec<Held>,
 }
 
 /// What is held of one limit.
-#[derive(Debug, Serialize)]
-struct Held {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Held {
+    /// The limit's name.
     limit: String,
+    /// Units.
     units: u64,
 }
 
@@ -44,12 +52,47 @@ fn text(id: Id) -> String {
     id.map_or_else(|_| String::new(), |Path(id)| id)
 }
 
-/// Reserves.
+/// Reserves what an event will need.
+///
+/// The body is one event, as it would be posted now. All limits that it needs hold its units, or none does. Rates are not reserved: they
+/// have their turn at the commit. The units count for the period in which they are reserved.
+#[utoipa::path(
+    post,
+    path = "/v1/usage/reservations",
+    operation_id = "createReservation",
+    tag = "reservations",
+    params(("ttlSeconds" = Option<u32>, Query, minimum = 1, maximum = 86_400, nullable = false,
+        description = "How long it holds. Default: 900.", example = 900)),
+    request_body(content((Event = "application/json"), (Event = "application/cloudevents+json"))),
+    responses(
+        (status = 201, description = "Held", body = Created, headers(("Location" = String, description = "The reservation"))),
+        Problems, BodyProblems, Refusals
+    ),
+    security(("bearer" = []), ("apiKey" = []))
+)]
 pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
     request::answer(app, request, reserve).await
 }
 
-/// Commits.
+/// Reports the event that was reserved for.
+///
+/// It may need fewer units than are held, and the rest goes back; what it needs beyond is taken now, or it is refused and the reservation
+/// stays as it is. Of a reservation that was committed or released before, the event is admitted like any other, and stored once.
+#[utoipa::path(
+    post,
+    path = "/v1/usage/reservations/{id}/commit",
+    operation_id = "commitReservation",
+    tag = "reservations",
+    params(("id" = String, Path, description = "The reservation")),
+    request_body(content((Event = "application/json"), (Event = "application/cloudevents+json"))),
+    responses(
+        (status = 202, description = "Kept", body = events::Accepted<'_>),
+        (status = 410, description = "It has ended (`code`: `reservation_ended`), and what it held has gone back",
+            body = Problem, content_type = "application/problem+json"),
+        Unknown, Problems, BodyProblems, Refusals
+    ),
+    security(("bearer" = []), ("apiKey" = []))
+)]
 pub async fn commit(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let id = text(id);
     let handle = async |app: Arc<App>, received: Received| {
@@ -66,7 +109,16 @@ pub async fn commit(State(app): State<Arc<App>>, id: Id, request: Request) -> Re
     request::answer(app, request, handle).await
 }
 
-/// Releases.
+/// Gives back what a reservation holds.
+#[utoipa::path(
+    delete,
+    path = "/v1/usage/reservations/{id}",
+    operation_id = "deleteReservation",
+    tag = "reservations",
+    params(("id" = String, Path, description = "The reservation")),
+    responses((status = 204, description = "Nothing is held any more, also when this is repeated"), Unknown, Problems),
+    security(("bearer" = []), ("apiKey" = []))
+)]
 pub async fn delete(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let id = text(id);
     let handle = async |app: Arc<App>, received: Received| {

@@ -12,7 +12,7 @@ use crate::{Cancel, Error, Paths, Progress, Result, run};
 /// Where the reference of the custom resources lies.
 pub const CRDS_REFERENCE: &str = "docs/reference/crds.md";
 /// Programs that print their OpenAPI document.
-const WITH_OPENAPI: [&str; 1] = ["console"];
+const WITH_OPENAPI: [&str; 2] = ["console", "ingest"];
 
 /// How `codegen` is asked.
 #[derive(Debug, Clone, clap::Args)]

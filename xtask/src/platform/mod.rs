@@ -23,9 +23,11 @@ mod start;
 pub mod state;
 mod vault;
 mod vault_setup;
+mod withdraw;
 pub mod workloads;
 
 pub(crate) use start::lock;
+pub use withdraw::Withdrawn;
 
 use std::collections::BTreeMap;
 use std::fs::File;

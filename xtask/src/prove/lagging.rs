@@ -9,8 +9,7 @@ use super::proxy::Proxy;
 use super::report::Round;
 use super::world::World;
 use super::{Job, nats};
-use crate::signal::{self, Signal, Target};
-use crate::{Error, Result};
+use crate::Result;
 
 /// The tenant whose limit is changed.
 const TENANT: usize = 1;
@@ -22,15 +21,7 @@ const TENANT: usize = 1;
 /// When it could not be tried.
 pub fn prove(job: &Job<'_>, world: &World, proxy: &Proxy, round: &mut Round) -> Result<()> {
     let task = job.progress.task("lagging pods", "beat, but may not read policy any more");
-    let config = world.platform.secrets().path("nats.conf");
-    let failed = || Error::io(format!("cannot read or write {}", config.display()));
-    let whole = std::fs::read_to_string(&config).map_err(failed())?;
-    let reload = || -> Result<()> {
-        signal::send(Target::Process(world.platform.pid("nats")?), Signal::Hup);
-        Ok(())
-    };
-    std::fs::write(&config, without_policy(&whole)).map_err(failed())?;
-    reload()?;
+    let withdrawn = world.platform.withdraw("ingest", "policy")?;
     let names = nats::request(&world.platform, "$JS.API.CONSUMER.NAMES.KV_policy", "{}")?;
     for name in names["consumers"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
         nats::request(&world.platform, &format!("$JS.API.CONSUMER.DELETE.KV_policy.{name}"), "")?;
@@ -48,8 +39,7 @@ pub fn prove(job: &Job<'_>, world: &World, proxy: &Proxy, round: &mut Round) -> 
     // A change that is on its way is False for a moment as well: it must stay so.
     drop(job.cancel.pause(Duration::from_secs(5).saturating_sub(answered.elapsed())));
     let (after, _) = standing(proxy, &own(TENANT))?;
-    std::fs::write(&config, whole).map_err(failed())?;
-    reload()?;
+    withdrawn.give_back()?;
     let recovered = await_status("True", Duration::from_secs(60))?;
     task.done(&format!("False after {} ms", took.as_millis()));
     round.number("lagging: reason", reason.clone().unwrap_or_default());
@@ -60,33 +50,4 @@ pub fn prove(job: &Job<'_>, world: &World, proxy: &Proxy, round: &mut Round) -> 
     let lost = f64::from(recovered.is_none());
     round.at_most("lagging: not Enforced 60 s after the right came back (1 = yes)", lost, 0.0);
     Ok(())
-}
-
-/// The configuration in which ingest may not look at policy: its part goes from its own name to the next user's.
-fn without_policy(config: &str) -> String {
-    let mut in_ingest = false;
-    let mut line = |line: &str| {
-        if line.contains("user: \"") {
-            in_ingest = line.contains(r#"user: "ingest""#);
-        }
-        if in_ingest { line.replace("KV_policy", "KV_withdrawn") } else { line.to_owned() }
-    };
-    config.lines().map(&mut line).collect::<Vec<_>>().join("\n") + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_ingest_loses_the_right() {
-        let user = |name: &str| {
-            format!(
-                "    {{ user: \"{name}\", password: \"p\", permissions: {{\n      publish: [\"$JS.API.DIRECT.GET.KV_policy\"]\n    }} }}\n"
-            )
-        };
-        let without = without_policy(&[user("operator"), user("ingest"), user("console")].concat());
-        assert_eq!((without.matches("KV_policy").count(), without.matches("KV_withdrawn").count()), (2, 1));
-        assert!(without.find("KV_policy") < without.find("KV_withdrawn"));
-    }
 }
