@@ -66,6 +66,8 @@ fn shared(world: &World) {
 }
 
 fn lifecycle(world: &World) {
+    world.apply(include_str!("../../examples/pools/pool.yaml"));
+    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "lanepool/default", "plan/free"]);
     // A tenant waits for its pool, and is placed as soon as it is there.
     world.apply("apiVersion: meterplane.io/v1alpha1\nkind: Plan\nmetadata: {name: growing}\nspec: {isolation: Pooled, pool: growing}\n");
     let tenant = "apiVersion: meterplane.io/v1alpha1\nkind: Tenant\nmetadata: {name: early}\nspec: {planRef: {name: growing}}\n";
