@@ -71,6 +71,7 @@ pub fn limit(matches: Match, measure: Measure) -> Limit {
         cap_generation: 1,
         origin: Origin::default(),
         overridden: None,
+        seeding: false,
     }
 }
 

@@ -39,6 +39,7 @@ pub fn limit(identity: String, name: String, rule: &LimitRule) -> Result<Limit, 
         cap_generation: 0,
         origin: Origin::default(),
         overridden: None,
+        seeding: false,
     };
     Matcher::compile(&limit.matches)
         .map_err(|error| Problem::unprocessable(format!("spec.match.{}", error.field), error.detail))?;

@@ -1,11 +1,11 @@
 //! From declared rules to a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use event::{Lane, TenantName, TenantNumber};
 
 use crate::access::{Access, AccessPolicy, InvalidRule, MAX_POLICIES, MAX_RULES};
-use crate::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Overridden, Per};
+use crate::limit::{CountFrom, FailureMode, Limit, Match, Measure, Mode, Origin, Overridden, Per};
 use crate::matching::Matcher;
 use crate::snapshot::{ApiKey, EventWindow, Snapshot, TenantState};
 use crate::window::{self, Window};
@@ -40,6 +40,8 @@ pub struct RuleInput {
     pub failure_mode: FailureMode,
     /// Percentages at which answers warn.
     pub warn_at: Vec<u8>,
+    /// Where it begins to count when it is new.
+    pub count_from: CountFrom,
     /// The resource that said so.
     pub origin: Origin,
 }
@@ -90,6 +92,10 @@ pub struct Inputs<'a> {
     pub versions: BTreeMap<String, String>,
     /// The snapshot in force, if any.
     pub previous: Option<&'a Snapshot>,
+    /// Whether events may be stored that no limit of `previous` was charged for: then a new quota is seeded with them.
+    pub has_history: bool,
+    /// Limits of `previous` whose seeding has ended.
+    pub seeded: BTreeSet<String>,
     /// The generation to give, `max(stored + 1, Unix milliseconds)`.
     pub generation: u64,
     /// Now, Unix milliseconds: which overrides hold.
@@ -149,7 +155,7 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
             Err((field, message)) => {
                 let identity = rule.identity.clone();
                 problems.push(Problem { identity, field, message, kept_previous: previous.is_some() });
-                limits.extend(previous.cloned());
+                limits.extend(previous.cloned().map(|old| kept(old, &inputs)));
             }
         }
     }
@@ -237,12 +243,21 @@ fn override_of<'a>(rule: &RuleInput, inputs: &'a Inputs<'_>) -> Option<&'a Overr
     inputs.overrides.iter().find(holds).filter(|_| rule.origin.kind == "Plan")
 }
 
+/// The last accepted form of a rule; its seeding ends all the same.
+fn kept(mut old: Limit, inputs: &Inputs<'_>) -> Limit {
+    if inputs.seeded.contains(&old.identity) {
+        old.end_seeding(inputs.generation);
+    }
+    old
+}
+
 fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Limit {
     let epoch = counting_epoch(rule, &inputs.time_zone);
     let over = override_of(rule, inputs);
     let max = over.map_or(rule.max, |over| over.max);
-    let unchanged = previous.filter(|old| old.epoch == epoch && old.max == max && old.burst == rule.burst);
-    Limit {
+    let counted = previous.filter(|old| old.epoch == epoch);
+    let unchanged = counted.filter(|old| old.max == max && old.burst == rule.burst);
+    let mut limit = Limit {
         identity: rule.identity.clone(),
         name: rule.name.clone(),
         per: rule.per,
@@ -259,7 +274,14 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
         epoch,
         origin: rule.origin.clone(),
         overridden: over.map(|over| Overridden { declared: rule.max, until_ms: over.until_ms }),
+        seeding: counted.is_some_and(|old| old.seeding),
+    };
+    if counted.is_none() {
+        limit.seeding = rule.count_from == CountFrom::Period && inputs.has_history && limit.has_history();
+    } else if inputs.seeded.contains(&limit.identity) {
+        limit.end_seeding(inputs.generation);
     }
+    limit
 }
 
 /// Hash of everything that gives a count its meaning.
@@ -290,6 +312,7 @@ mod tests {
             rollout_percent: 100,
             failure_mode: FailureMode::Closed,
             warn_at: vec![],
+            count_from: CountFrom::Period,
             origin: Origin { kind: kind.into(), ..Origin::default() },
         }
     }
@@ -313,6 +336,8 @@ mod tests {
             namespaces: vec![],
             versions: BTreeMap::new(),
             previous,
+            has_history: false,
+            seeded: BTreeSet::new(),
             generation: 7,
             now_ms: 1_000,
         }
@@ -353,6 +378,39 @@ mod tests {
             changed.limits[0].cap_generation, 9,
             "a pod with the older burst is refused by the ledger"
         );
+    }
+
+    #[test]
+    fn a_new_quota_refuses_nothing_until_its_past_is_in_the_ledger() {
+        let events = || rule("Plan", "events", 5);
+        let with = |rules, previous, seeded: &[&str], generation| {
+            let seeded = seeded.iter().map(|identity| (*identity).to_owned()).collect();
+            let inputs = Inputs { has_history: true, seeded, generation, ..inputs(rules, previous) };
+            compile(inputs).unwrap().snapshot
+        };
+        let first = with(vec![events()], None, &[], 7);
+        let of = |snapshot: &Snapshot| (snapshot.limits[0].cap(), snapshot.limits[0].cap_generation);
+        assert_eq!(of(&first), (u64::MAX, 7));
+        let again = with(vec![events()], Some(&first), &[], 8);
+        assert_eq!((of(&again), again.content_hash()), ((u64::MAX, 7), first.content_hash()));
+        let seeded = with(vec![events()], Some(&again), &["plan.events"], 9);
+        assert_eq!(of(&seeded), (5, 9), "a cap that is lowered: what is held under the higher one goes back");
+        assert_eq!(of(&with(vec![events()], Some(&seeded), &[], 10)), (5, 9), "once");
+        let mut typo = events();
+        typo.matches.expression = Some("event.".into());
+        assert_eq!(of(&with(vec![typo], Some(&first), &["plan.events"], 9)), (5, 9), "a kept form as well");
+        let narrowed = Match { features: vec!["a".into()], ..Match::default() };
+        let narrowed = RuleInput { matches: narrowed, ..events() };
+        assert_eq!(of(&with(vec![narrowed], Some(&seeded), &[], 11)), (u64::MAX, 11), "a new meaning");
+        let no_past = [
+            RuleInput { count_from: CountFrom::Creation, ..events() },
+            RuleInput { per: Per::ApiKey, ..events() },
+            RuleInput { window: Window::Second, ..events() },
+        ];
+        for rule in no_past {
+            assert_eq!(of(&with(vec![rule], None, &[], 7)), (5, 7));
+        }
+        assert_eq!(compile(inputs(vec![events()], None)).unwrap().snapshot.limits[0].cap(), 5);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) fn limit(name: &str, per: Per, measure: Measure, features: &[&str]) -
         cap_generation: 1,
         origin: Origin::default(),
         overridden: None,
+        seeding: false,
     }
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::access::{AccessEffect, AccessPolicy, AccessRule};
 use crate::compile::{Inputs, Override, RuleInput, compile};
 use crate::decide::tests::limit;
-use crate::limit::{FailureMode, Measure};
+use crate::limit::{CountFrom, FailureMode, Measure};
 use crate::snapshot::tests::snapshot;
 use proptest::prelude::*;
 
@@ -57,6 +57,7 @@ fn rules(kind: &'static str) -> impl Strategy<Value = Vec<RuleInput>> {
             rollout_percent,
             failure_mode,
             warn_at: vec![],
+            count_from: CountFrom::Period,
             origin: Origin { kind: kind.into(), ..Origin::default() },
         },
     );
@@ -118,6 +119,8 @@ fn compiled(
         namespaces: base.namespaces,
         versions: base.inputs,
         previous,
+        has_history: false,
+        seeded: Default::default(),
         generation: previous.map_or(1, |old| old.generation + 1),
         now_ms: 1_000,
     };

@@ -23,9 +23,9 @@ pub struct Record {
     /// Units handed out and not yet reported, by pod or reservation.
     #[serde(default)]
     pub holders: BTreeMap<Incarnation, Holder>,
-    /// Whether what was used before anybody counted is in `used` ([`Record::seed`]).
+    /// Units in `used` that no pod was granted: they were used before anybody counted ([`Record::seed`]).
     #[serde(default, skip_serializing_if = "is_default")]
-    pub seeded: bool,
+    pub seeded: u64,
     /// Units of repeated events that have come back ([`Record::return_repeats`]).
     #[serde(default, skip_serializing_if = "is_default")]
     pub repeats: u64,
@@ -168,7 +168,7 @@ impl Record {
             ledger_id: terms.ledger_id.to_owned(),
             used: 0,
             holders: BTreeMap::new(),
-            seeded: false,
+            seeded: 0,
             repeats: 0,
         }
     }

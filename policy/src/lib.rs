@@ -29,5 +29,7 @@ pub mod settle;
 pub mod simulate;
 pub mod slice;
 pub mod snapshot;
+pub mod stored;
+pub mod tally;
 pub mod tenant;
 pub mod window;

@@ -48,6 +48,44 @@ pub struct Limit {
     /// The Tenant's override that `max` comes from, if one holds.
     #[serde(default)]
     pub overridden: Option<Overridden>,
+    /// What was used before the limit counted is being added: until then it charges everything and refuses nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub seeding: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Limit {
+    /// Units of the period that pods may hand out.
+    pub fn cap(&self) -> u64 {
+        // Whatever is used up meanwhile must be charged all the same: the end of seeding lowers this cap to `max`.
+        if self.seeding { u64::MAX } else { self.max }
+    }
+
+    /// Whether the stored events of a period tell what the limit would have charged: they do not carry their API key, and a
+    /// rate has no past.
+    pub fn has_history(&self) -> bool {
+        !self.window.is_rate() && self.per != Per::ApiKey
+    }
+
+    /// What was used before the limit counted is in its ledger, as of the snapshot of `generation`.
+    pub fn end_seeding(&mut self, generation: u64) {
+        if self.seeding {
+            (self.seeding, self.cap_generation) = (false, generation);
+        }
+    }
+}
+
+/// Where a quota begins to count when it is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CountFrom {
+    /// With the first event of its period that is stored.
+    #[default]
+    Period,
+    /// With the first event that it is charged for.
+    Creation,
 }
 
 /// An override that holds.

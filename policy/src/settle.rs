@@ -12,25 +12,25 @@ use crate::ledger::{Holder, Record};
 const REAPED: u64 = u64::MAX;
 
 impl Record {
-    /// The record of a quota of which only `used` is known.
-    pub fn seeded(ledger_id: &str, used: u64) -> Self {
+    /// The record of a quota of which only is known what was `charged` to it, and what was used `before` anybody counted.
+    pub fn seeded(ledger_id: &str, charged: u64, before: u64) -> Self {
         Self {
             cap: 0,
             // Whoever grants first brings the cap.
             cap_generation: 0,
             ledger_id: ledger_id.to_owned(),
-            used,
+            used: charged.saturating_add(before),
             holders: std::collections::BTreeMap::new(),
-            seeded: true,
+            seeded: before,
             repeats: 0,
         }
     }
 
-    /// Adds `units` that were used before anybody charged them; `None` when that was done before. What is used may exceed the
-    /// cap then: nothing is granted until it does not.
-    pub fn seed(&self, units: u64) -> Option<Self> {
-        let used = self.used.saturating_add(units);
-        (!self.seeded).then(|| Self { used, seeded: true, ..self.clone() })
+    /// Makes the units that were used without being charged `total` since the beginning of the period; `None` when they
+    /// are. What is used may exceed the cap then: nothing is granted until it does not.
+    pub fn seed(&self, total: u64) -> Option<Self> {
+        let more = total.checked_sub(self.seeded).filter(|more| *more > 0)?;
+        Some(Self { used: self.used.saturating_add(more), seeded: total, ..self.clone() })
     }
 
     /// Takes what a dead pod holds. `charged` is all that it ever charged to this record in packs that are stored, and no
@@ -94,7 +94,9 @@ mod tests {
     fn what_was_used_before_is_added_once() {
         let seeded = record(5, Holder::default()).seed(70).unwrap();
         assert_eq!((seeded.used, seeded.seed(70)), (75, None));
-        assert_eq!(Record::seeded("l", 7).seed(70), None);
+        let again = seeded.seed(80).unwrap();
+        assert_eq!((again.used, again.seed(75)), (85, None), "a limit that was away for ten events");
+        assert_eq!(Record::seeded("l", 7, 70).seed(70), None);
     }
 
     #[test]
@@ -113,7 +115,7 @@ mod tests {
         let terms = Terms { cap: 10, cap_generation: 3, ledger_id: "l" };
         let kind = OpKind::Grant { at_least: 1, want: 9, now_ms: 0, expires_ms: None };
         let op = Op { by: A, number: 1, after: 0, spent: 0, kind };
-        let Ok(Applied::Changed(next)) = Record::apply(Some(&Record::seeded("l", 4)), &terms, &op) else {
+        let Ok(Applied::Changed(next)) = Record::apply(Some(&Record::seeded("l", 4, 0)), &terms, &op) else {
             panic!()
         };
         assert_eq!((next.cap, next.held_by(A), next.free()), (10, 6, 0));

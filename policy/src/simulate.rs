@@ -103,15 +103,10 @@ impl Simulation {
     /// # Errors
     /// [`Unusable`] when the limit does not compile.
     pub fn new(snapshot: &Snapshot, limit: Limit, from_ms: i64) -> Result<Self, Unusable> {
-        let limits = vec![Limit { mode: Mode::Enforce, ..limit }];
-        // What is stored has passed the window of times and the access policies already.
-        let event_window = EventWindow { past_ms: u64::MAX, ahead_ms: u64::MAX };
-        let alone =
-            Snapshot { limits, event_window, access: Vec::new(), keys: Vec::new(), ..snapshot.clone() };
-        let digest = crate::apikey::KeyDigest([0; 32]);
+        let (policy, key) = alone(snapshot, limit)?;
         Ok(Self {
-            policy: TenantPolicy::new(alone)?,
-            key: ApiKey { id: String::new(), digest, scopes: Vec::new(), not_after_ms: None },
+            policy,
+            key,
             from_ms,
             periods: None,
             counts: HashMap::new(),
@@ -180,6 +175,18 @@ impl Simulation {
         users.truncate(worst);
         Outcome { seen: self.seen, blocked_users, worst: users }
     }
+}
+
+/// The policy of the tenant of `snapshot` with `limit` alone, enforced, for events that are stored; and a key that stands for
+/// whichever they came with.
+pub(crate) fn alone(snapshot: &Snapshot, limit: Limit) -> Result<(TenantPolicy, ApiKey), Unusable> {
+    let limits = vec![Limit { mode: Mode::Enforce, ..limit }];
+    // What is stored has passed the window of times and the access policies already.
+    let event_window = EventWindow { past_ms: u64::MAX, ahead_ms: u64::MAX };
+    let alone = Snapshot { limits, event_window, access: Vec::new(), keys: Vec::new(), ..snapshot.clone() };
+    let digest = crate::apikey::KeyDigest([0; 32]);
+    let key = ApiKey { id: String::new(), digest, scopes: Vec::new(), not_after_ms: None };
+    Ok((TenantPolicy::new(alone)?, key))
 }
 
 fn note(blocked: &mut HashMap<UserKey, BlockedUser>, stored: &Stored<'_>) {

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use event::UserKey;
-use event::wire::parse_binary;
 use policy::limit::Limit;
 use policy::simulate::{Outcome, Simulation, Stored};
+use policy::stored::Row;
 use policy::tenant::TenantPolicy;
 use policy::window::rfc3339;
 use serde::{Deserialize, Serialize};
@@ -24,7 +23,7 @@ use crate::App;
 use crate::auth::Caller;
 use crate::problem::{Problem, Problems, WriteProblems};
 use crate::query;
-use crate::query::history::{self, Row};
+use crate::query::history;
 
 /// Longest simulation, days.
 const MAX_DAYS: u16 = 92;
@@ -183,22 +182,7 @@ async fn run(
 }
 
 fn take(policy: &TenantPolicy, simulation: &mut Simulation, row: &Row<'_>) -> Result<(), String> {
-    let mut attributes: Vec<(String, String)> = Vec::with_capacity(5);
-    let mut attribute = |name: &str, value: &str| {
-        if !value.is_empty() {
-            attributes.push((name.to_owned(), value.to_owned()));
-        }
-    };
-    attribute("specversion", "1.0");
-    attribute("id", &row.id);
-    attribute("type", &row.feature);
-    attribute("subject", &row.user_name);
-    // Where an event named no source, its key's id was stored; a rule saw none.
-    if !policy.snapshot().keys.iter().any(|key| key.id == row.source_name) {
-        attribute("source", &row.source_name);
-    }
-    let event = parse_binary(attributes, row.body.as_bytes()).map_err(|error| error.to_string())?;
-    let user = UserKey(row.user_text.parse().map_err(|_| "an unreadable user key".to_owned())?);
+    let (event, user) = row.event(policy.snapshot())?;
     let stored = Stored { event: &event, user, received_ms: row.received_ms };
     simulation.take(stored).map_err(|error| error.to_string())
 }

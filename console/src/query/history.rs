@@ -1,43 +1,16 @@
 //! Stored events in the order of their receipt, a slice of time after the other.
 
-use std::borrow::Cow;
-
 use clickhouse::query::Millis;
 use clickhouse::{ClickHouseError, Client, Query};
 use policy::limit::{Limit, Measure};
+use policy::stored::Row;
 use policy::tenant::TenantPolicy;
-use serde::Deserialize;
 
 use super::{bounded, view};
 use crate::api::range::{HOUR_MS, Range};
 
 /// Rows are sorted by the server: what it may hold in memory for that before it uses its disk, bytes.
 const SORT_BYTES: &str = "200000000";
-
-/// A stored event, as far as a limit looks at it.
-#[derive(Debug, Deserialize)]
-pub struct Row<'a> {
-    /// Receipt, Unix milliseconds.
-    pub received_ms: i64,
-    /// Pseudonym of the user, as a decimal number.
-    #[serde(borrow)]
-    pub user_text: Cow<'a, str>,
-    /// The user; empty for none.
-    #[serde(borrow)]
-    pub user_name: Cow<'a, str>,
-    /// The feature.
-    #[serde(borrow)]
-    pub feature: Cow<'a, str>,
-    /// Unique within its source.
-    #[serde(borrow)]
-    pub id: Cow<'a, str>,
-    /// Where it was produced; empty when nobody looks.
-    #[serde(borrow)]
-    pub source_name: Cow<'a, str>,
-    /// `data`; empty when nobody looks.
-    #[serde(borrow)]
-    pub body: Cow<'a, str>,
-}
 
 /// Whether more than features and users are looked at.
 fn looks_inside(limit: &Limit) -> bool {

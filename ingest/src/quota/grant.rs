@@ -136,7 +136,7 @@ impl Quotas {
         let begun = {
             let mut state = entry.state.lock();
             let known = op.remembered.as_ref();
-            let remaining = known.map_or(ask.limit.max, |known| known.0.free());
+            let remaining = known.map_or(ask.limit.cap(), |known| known.0.free());
             let rate = state.units_per_second(Instant::now());
             let rate = if known.is_none() { first_rate(ask.limit, rate) } else { rate };
             let want = grant_size(ask.units, remaining, self.pod.live_pods(), rate).max(state.waiting);

@@ -42,8 +42,8 @@ impl Floors {
 
 /// The rules of `new` whose cap is lower than in `old`.
 pub fn lowered(old: &TenantPolicy, new: &TenantPolicy) -> Vec<usize> {
-    let was = |rule: &Rule| old.rules().iter().find(|old| old.id == rule.id).map(|old| old.limit.max);
-    let lower = |rule: &Rule| was(rule).is_some_and(|max| rule.limit.max < max);
+    let was = |rule: &Rule| old.rules().iter().find(|old| old.id == rule.id).map(|old| old.limit.cap());
+    let lower = |rule: &Rule| was(rule).is_some_and(|cap| rule.limit.cap() < cap);
     new.rules().iter().enumerate().filter(|(_, rule)| lower(rule)).map(|(at, _)| at).collect()
 }
 
@@ -60,7 +60,7 @@ impl Quotas {
     }
 
     async fn return_outdated(&self, entry: &Entry, rule: &Rule) {
-        let (cap, cap_generation) = (rule.limit.max, rule.limit.cap_generation);
+        let (cap, cap_generation) = (rule.limit.cap(), rule.limit.cap_generation);
         let terms = Terms { cap, cap_generation, ledger_id: &entry.ledger_id };
         // What is held under a period that has ended cannot be spent any more.
         while entry.period.contains(self.clock.now_ms()) {

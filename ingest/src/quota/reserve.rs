@@ -241,5 +241,5 @@ impl Quotas {
 }
 
 fn terms<'a>(limit: &Limit, entry: &'a Entry) -> Terms<'a> {
-    Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id: &entry.ledger_id }
+    Terms { cap: limit.cap(), cap_generation: limit.cap_generation, ledger_id: &entry.ledger_id }
 }

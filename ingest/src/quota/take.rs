@@ -215,7 +215,7 @@ impl Quotas {
     ) -> Result<Arc<Entry>, TakeError> {
         let limit = &policy.rules()[need.rule].limit;
         let entry = self.entry(policy, ledgers, need)?;
-        let (cap, cap_generation) = (limit.max, limit.cap_generation);
+        let (cap, cap_generation) = (limit.cap(), limit.cap_generation);
         let terms = Terms { cap, cap_generation, ledger_id: &entry.ledger_id };
         let answers = self.ledger.answers(&entry).await;
         if !answers && need.effect == Effect::Refused && limit.failure_mode == FailureMode::Closed {
@@ -269,7 +269,8 @@ impl Quotas {
         tokio::spawn(async move {
             let limit = &policy.rules()[rule].limit;
             let (ledger_id, period) = (entry.ledger_id.clone(), entry.period);
-            let terms = Terms { cap: limit.max, cap_generation: limit.cap_generation, ledger_id: &ledger_id };
+            let terms =
+                Terms { cap: limit.cap(), cap_generation: limit.cap_generation, ledger_id: &ledger_id };
             let success = quotas.top_up(&entry, &Ask { limit, terms, period, units: 1 }).await;
             entry.state.lock().refilled(success);
         });

@@ -1,6 +1,6 @@
 use super::*;
 use event::TenantNumber;
-use policy::limit::{Limit, Origin};
+use policy::limit::{CountFrom, Limit, Origin};
 use policy::window::Window;
 use serde_json::json;
 
@@ -42,6 +42,7 @@ fn rule(identity: &str, max: u64) -> RuleInput {
         rollout_percent: 100,
         failure_mode: policy::limit::FailureMode::Closed,
         warn_at: vec![],
+        count_from: CountFrom::Period,
         origin: Origin { kind: kind.into(), ..Origin::default() },
     }
 }
@@ -65,6 +66,7 @@ fn limit(identity: &str, max: u64) -> Limit {
         cap_generation: 5,
         origin: rule.origin,
         overridden: None,
+        seeding: false,
     }
 }
 

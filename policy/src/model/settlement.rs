@@ -115,7 +115,7 @@ impl Model {
         self.return_repeats();
         let Some(record) = &self.record else { return };
         let stored: u64 = self.settled.stored.values().sum();
-        let before = if record.seeded { BEFORE } else { 0 };
+        let before = record.seeded;
         let right = stored + self.settled.committed + before - self.settled.repeats;
         if record.used != right || record.pods().count() > 0 {
             self.violate(&format!("{} used, {right} stored", record.used));
@@ -131,7 +131,7 @@ impl Model {
     pub(super) fn seed(&mut self) {
         let seeded = match &self.record {
             Some(record) => record.seed(BEFORE),
-            None => Some(Record::seeded(super::LEDGER, BEFORE)),
+            None => Some(Record::seeded(super::LEDGER, 0, BEFORE)),
         };
         self.put(seeded);
     }
@@ -139,7 +139,7 @@ impl Model {
     /// What stands in the record and was admitted by no pod, less what pods admitted and the record has given back.
     pub(super) fn came_back(&self) -> (u64, u64) {
         let Some(record) = &self.record else { return (0, 0) };
-        (record.repeats, if record.seeded { BEFORE } else { 0 })
+        (record.repeats, record.seeded)
     }
 
     pub(super) fn reserve(&mut self) {

@@ -221,6 +221,7 @@ fn limit(name: &str, per: Per, window: Window, matches: Match, measure: Measure)
         cap_generation: 1,
         origin: Origin::default(),
         overridden: None,
+        seeding: false,
         rollout_percent: 100,
     }
 }
