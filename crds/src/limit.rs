@@ -40,8 +40,9 @@ pub struct LimitRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), inner(range(min = 1, max = 100)), extend("x-kubernetes-list-type" = "set"))]
     pub warn_at: Vec<u8>,
-    /// Where counting starts when the limit is new: Period counts the current period from its beginning, Creation from
-    /// now on.
+    /// Where a quota starts counting when it is new, or when what it counts changes: Period (the default) also counts what
+    /// is stored of the current period, and refuses nothing until that is in; Creation counts from now on. With per ApiKey it
+    /// is always Creation: stored events do not carry their key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count_from: Option<CountFrom>,
 }
@@ -182,9 +183,9 @@ pub enum FailureMode {
 /// Where counting starts when a limit is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CountFrom {
-    /// At the beginning of the current period, from history.
+    /// With the first event of the current period that is stored.
     Period,
-    /// When the limit is created.
+    /// With the first event after the limit is created.
     Creation,
 }
 
@@ -227,6 +228,13 @@ pub(crate) fn same_measure() -> Rule {
 pub(crate) fn same_kind() -> Rule {
     Rule::new("has(self.quota) == has(oldSelf.quota)")
         .message("a quota cannot become a rate or the reverse: create a limit of another name")
+}
+
+/// What was counted stays counted.
+pub(crate) fn same_start() -> Rule {
+    Rule::new("has(self.countFrom) == has(oldSelf.countFrom) && (!has(self.countFrom) || self.countFrom == oldSelf.countFrom)")
+        .message("countFrom is immutable: create a limit of another name")
+        .field_path(".countFrom")
 }
 
 /// Open would make an enforced limit none at the worst moment.

@@ -62,7 +62,7 @@ pub struct PlanSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = limit::quota_xor_rate(), validation = limit::same_per(), validation = limit::same_measure(),
-    validation = limit::same_kind(), validation = limit::open_is_not_enforced())]
+    validation = limit::same_kind(), validation = limit::same_start(), validation = limit::open_is_not_enforced())]
 pub struct PlanLimit {
     /// Name of the limit, by which tenants' overrides and refusals name it.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]

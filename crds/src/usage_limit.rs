@@ -36,7 +36,7 @@ use crate::limit::{self, LimitRule};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = limit::quota_xor_rate(), validation = limit::same_per(), validation = limit::same_measure(),
-    validation = limit::same_kind(), validation = limit::open_is_not_enforced())]
+    validation = limit::same_kind(), validation = limit::same_start(), validation = limit::open_is_not_enforced())]
 pub struct UsageLimitSpec {
     /// What the limit says.
     #[serde(flatten)]

@@ -201,6 +201,8 @@ pub const RAW_TABLE: &str = "events_raw";
 pub const REMOVED_TABLE: &str = "removed";
 /// View that people query, inside [`TenantName::database`].
 pub const EVENTS_VIEW: &str = "events";
+/// View that ledgers are seeded from, inside [`TenantName::database`].
+pub const CHARGED_VIEW: &str = "charged";
 /// Transit key that signs snapshots.
 pub const SIGNING_KEY: &str = "mp-platform-snapshots";
 

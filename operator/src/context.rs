@@ -13,6 +13,7 @@ use crate::engine::{Cache, ObjectKey, Queue};
 use crate::fleet::Fleet;
 use crate::ledgers::Known;
 use crate::observe::Metrics;
+use crate::seeding::Seedings;
 use crate::snapshot::keys::KeyRecords;
 use crate::snapshot::publications::Publications;
 use crate::snapshot::store::Store;
@@ -71,6 +72,8 @@ pub struct Context {
     pub vault: vault::Client,
     /// The policy bucket.
     pub store: Store,
+    /// Stored events, of which it reads what ledgers are seeded from.
+    pub events: clickhouse::Client,
     /// The quota ledgers.
     pub ledgers: Known,
     /// Plans.
@@ -101,6 +104,8 @@ pub struct Context {
     pub slices: crate::controllers::tenant::Slices,
     /// Shards of pools that are in place.
     pub shards: crate::controllers::lane_pool::Shards,
+    /// Limits that are seeded from what is stored.
+    pub seedings: Seedings,
     /// Metrics.
     pub metrics: Metrics,
     /// Whether the index may be written.

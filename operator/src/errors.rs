@@ -201,10 +201,16 @@ impl From<vault::KeyError> for Failure {
 
 impl From<clickhouse::databases::DatabaseError> for Failure {
     fn from(error: clickhouse::databases::DatabaseError) -> Self {
+        match error {
+            clickhouse::databases::DatabaseError::ClickHouse(error) => error.into(),
+            other => Self::Conflict { system: System::ClickHouse, detail: other.to_string() },
+        }
+    }
+}
+
+impl From<clickhouse::ClickHouseError> for Failure {
+    fn from(error: clickhouse::ClickHouseError) -> Self {
         let (system, detail) = (System::ClickHouse, error.to_string());
-        let clickhouse::databases::DatabaseError::ClickHouse(error) = error else {
-            return Self::Conflict { system, detail };
-        };
         match error {
             clickhouse::ClickHouseError::Denied { .. } => Self::Denied { system, detail },
             clickhouse::ClickHouseError::Unavailable(_)

@@ -43,6 +43,8 @@ pub enum Reach {
     Lagging(Vec<String>),
     /// Every live pod has applied it; these still hold units of a higher cap than it brings, and are giving them back.
     Recalling(Vec<String>),
+    /// What was used before it counted is being added: pods charge by it and refuse nothing yet.
+    Seeding,
     /// A pod has processed it and did not take it over.
     Refused {
         /// The pod.
@@ -76,6 +78,22 @@ pub struct Summary {
     pub refused: BTreeMap<TenantName, u64>,
     /// Tenants of which a live pod still holds units of a cap that was lowered, and by which revision.
     pub recalling: BTreeMap<TenantName, u64>,
+}
+
+impl Reach {
+    /// The same for limits of which some are still seeded.
+    #[must_use]
+    pub fn while_seeding(self, seeding: bool) -> Self {
+        match self {
+            Self::All | Self::Recalling(_) if seeding => Self::Seeding,
+            other => other,
+        }
+    }
+
+    /// Whether every live pod decides by it.
+    pub fn is_applied(&self) -> bool {
+        matches!(self, Self::NoPods | Self::All | Self::Recalling(_) | Self::Seeding)
+    }
 }
 
 impl Fleet {
@@ -148,7 +166,6 @@ impl Fleet {
     /// Live pods on which something may still be under way that was decided by policy before `revision`, sorted. None is
     /// left when nobody can charge any more as that policy said: a pod that is not live refuses, and takes newer policy over
     /// before it serves again.
-    #[allow(dead_code, reason = "seeding and reaping wait by it")]
     pub fn undrained(&self, revision: u64, now: Instant) -> Vec<String> {
         let pods = self.pods.read();
         let live: Vec<&Pod> = pods.values().filter(|pod| pod.is_live(now)).collect();

@@ -16,10 +16,10 @@ mod fleet;
 mod installation;
 mod ledgers;
 mod observe;
-#[allow(dead_code, reason = "seeding and reaping wait by it")]
 mod passage;
 #[cfg(test)]
 mod rights_tests;
+mod seeding;
 mod snapshot;
 mod startup;
 

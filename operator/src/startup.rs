@@ -13,7 +13,7 @@ use crate::controllers::{access_policy, api_key, lane_pool, plan, tenant, trigge
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
-use crate::{audits, belonging, data_plane, enforcement, fleet, installation, ledgers, snapshot};
+use crate::{audits, belonging, data_plane, enforcement, fleet, installation, ledgers, seeding, snapshot};
 
 /// Time before a failed start-up step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -87,13 +87,15 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
     let told = index.value.map(|index| index.ledgers).unwrap_or_default();
     let ledgers = retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, &told)).await;
     let stored = retry("the snapshots", || store.all()).await;
+    let events = clickhouse::Client::new(endpoint);
     let context = Context {
         settings: settings(config),
         kube,
         nats,
-        clickhouse: clickhouse::databases::LiveDatabases::new(clickhouse::Client::new(endpoint)),
+        clickhouse: clickhouse::databases::LiveDatabases::new(events.clone()),
         vault,
         store,
+        events,
         ledgers: ledgers::Known::new(ledgers),
         plans: Arc::new(Cache::default()),
         tenants: Arc::new(Cache::default()),
@@ -109,6 +111,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         audits: audits::Audits::default(),
         slices: tenant::Slices::default(),
         shards: lane_pool::Shards::default(),
+        seedings: seeding::Seedings::default(),
         metrics,
         first_pass: FirstPass::default(),
     };
@@ -184,6 +187,8 @@ pub async fn run(started: Started) -> JoinSet<()> {
     tasks.spawn(async move { data_plane::run(&context).await });
     let context = ctx.clone();
     tasks.spawn(async move { ledgers::run(&context).await });
+    let context = ctx.clone();
+    tasks.spawn(async move { seeding::run(context).await });
     tasks.spawn(async move { snapshot::index::run(&ctx).await });
     tasks
 }

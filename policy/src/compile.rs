@@ -255,7 +255,8 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
     let epoch = counting_epoch(rule, &inputs.time_zone);
     let over = override_of(rule, inputs);
     let max = over.map_or(rule.max, |over| over.max);
-    let counted = previous.filter(|old| old.epoch == epoch);
+    let same_data = inputs.previous.is_some_and(|old| old.lineage == inputs.lineage);
+    let counted = previous.filter(|old| same_data && old.epoch == epoch);
     let unchanged = counted.filter(|old| old.max == max && old.burst == rule.burst);
     let mut limit = Limit {
         identity: rule.identity.clone(),

@@ -21,6 +21,7 @@ mod pools;
 mod quickstart;
 mod rates;
 mod reservations;
+mod seeding;
 mod violations;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn side_by_side() -> Vec<Test> {
         deletion::TESTS,
         rates::TESTS,
         reservations::TESTS,
+        seeding::TESTS,
         contracts::TESTS,
         counts::TESTS,
         admin_api::TESTS,

@@ -3,7 +3,7 @@
 //! Changes are additive: a new column goes to the end of its list with a default, and every lane's table gets it when its
 //! database is next planned. A column's type is never changed.
 
-use event::names::{EVENTS_VIEW, RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE, VIOLATIONS_VIEW};
+use event::names::{CHARGED_VIEW, EVENTS_VIEW, RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE, VIOLATIONS_VIEW};
 
 /// Column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,31 +88,51 @@ pub const VIEW_COLUMNS: [&str; 10] =
 const VIOLATION_VIEW_COLUMNS: [&str; 9] =
     ["rule", "kind", "effect", "user_key", "second", "count", "first", "last", "samples"];
 
-/// A view of a tenant's database: what people query.
+/// Columns of view `charged`: where a row came from, what it was charged, and what a limit looks at.
+const CHARGED_VIEW_COLUMNS: [&str; 13] = [
+    "received",
+    "time",
+    "lane",
+    "epoch",
+    "seq",
+    "incarnation",
+    "charges",
+    "feature",
+    "user",
+    "user_key",
+    "source",
+    "id",
+    "data",
+];
+
+/// A view of a tenant's database: what people query, and what the operator seeds ledgers from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum View {
     /// `events`.
     Events,
     /// `violations`.
     Violations,
+    /// `charged`.
+    Charged,
 }
 
 impl View {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Events, Self::Violations];
+    pub const ALL: [Self; 3] = [Self::Events, Self::Violations, Self::Charged];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Events => EVENTS_VIEW,
             Self::Violations => VIOLATIONS_VIEW,
+            Self::Charged => CHARGED_VIEW,
         }
     }
 
     /// The raw table that it shows rows of.
     pub const fn table(self) -> Table {
         match self {
-            Self::Events => Table::Raw,
+            Self::Events | Self::Charged => Table::Raw,
             Self::Violations => Table::Violations,
         }
     }
@@ -122,13 +142,14 @@ impl View {
         match self {
             Self::Events => &VIEW_COLUMNS,
             Self::Violations => &VIOLATION_VIEW_COLUMNS,
+            Self::Charged => &CHARGED_VIEW_COLUMNS,
         }
     }
 
     /// Which of a pool's rows it leaves out, although they are still there: parts of a pool outlive some of their rows.
     pub const fn pooled_filter(self) -> Option<&'static str> {
         match self {
-            Self::Events => Some("expires_at > now()"),
+            Self::Events | Self::Charged => Some("expires_at > now()"),
             Self::Violations => None,
         }
     }

@@ -47,6 +47,11 @@ pub fn state(
             let message = format!("units of a higher cap are still on their way back from {shown}");
             statements.no(ENFORCED, Why::new("Recalling", message));
         }
+        Reach::Seeding => {
+            let message =
+                "what was used before is being counted: until then it is charged and nothing refused";
+            statements.no(ENFORCED, Why::new("Seeding", message));
+        }
         Reach::Lagging(pods) => {
             let was = find(previous, ENFORCED).is_some_and(|old| {
                 old.status == ConditionStatus::True && old.observed_generation == generation
@@ -83,6 +88,7 @@ pub fn ready(statements: &mut Statements, latched: Option<i64>, standing: Option
     let (reason, message) = match standing.map(|standing| &standing.reach) {
         Some(Reach::NoPods) => ("NoPods", "no ingest pod is alive to enforce it"),
         Some(Reach::Recalling(_)) => ("Recalling", "units of a higher cap are on their way back"),
+        Some(Reach::Seeding) => ("Seeding", "what was used before is being counted"),
         Some(Reach::Refused { .. }) => ("Refused", "an ingest pod does not take it over"),
         _ => ("Applying", "ingest pods are taking it over"),
     };

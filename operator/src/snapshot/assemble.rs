@@ -1,6 +1,6 @@
 //! One tenant's snapshot from everything declared about it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crds::{ApiKey, api_key};
@@ -90,6 +90,10 @@ pub struct Material<'a> {
     pub namespaces: Vec<String>,
     /// resourceVersion of every input list.
     pub versions: BTreeMap<String, String>,
+    /// See [`Inputs::has_history`].
+    pub has_history: bool,
+    /// See [`Inputs::seeded`].
+    pub seeded: BTreeSet<String>,
     /// The snapshot in force.
     pub previous: Option<&'a Snapshot>,
     /// Now, Unix milliseconds.
@@ -170,11 +174,13 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
         namespaces: material.namespaces,
         versions: material.versions,
         previous,
+        has_history: material.has_history,
+        seeded: material.seeded.clone(),
         generation: next_generation(previous, material.now_ms),
         now_ms: material.now_ms,
     })?;
     let mut snapshot = compiled.snapshot;
-    keep(&mut snapshot, previous, &kept, &order);
+    keep(&mut snapshot, previous, &kept, &order, &material.seeded);
     keep_access(&mut snapshot, previous, &kept_access);
     Ok(Assembled { snapshot, next_change_ms: compiled.next_change_ms })
 }
@@ -218,11 +224,21 @@ fn next_generation(previous: Option<&Snapshot>, now_ms: i64) -> u64 {
 }
 
 /// Puts the last accepted form of every `kept` rule back, each in its place.
-fn keep(snapshot: &mut Snapshot, previous: Option<&Snapshot>, kept: &[String], order: &[String]) {
+fn keep(
+    snapshot: &mut Snapshot,
+    previous: Option<&Snapshot>,
+    kept: &[String],
+    order: &[String],
+    seeded: &BTreeSet<String>,
+) {
     let old = previous.into_iter().flat_map(|previous| &previous.limits);
     for limit in old.filter(|limit| kept.contains(&limit.identity)) {
         if !snapshot.limits.iter().any(|present| present.identity == limit.identity) {
-            snapshot.limits.push(limit.clone());
+            let mut limit = limit.clone();
+            if seeded.contains(&limit.identity) {
+                limit.end_seeding(snapshot.generation);
+            }
+            snapshot.limits.push(limit);
         }
     }
     let place: HashMap<&str, usize> =

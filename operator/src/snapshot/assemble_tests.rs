@@ -104,6 +104,8 @@ fn material<'a>(
         keys: vec![],
         namespaces: vec!["acme".into()],
         versions: BTreeMap::new(),
+        has_history: false,
+        seeded: BTreeSet::new(),
         previous,
         now_ms: 1_000,
     }

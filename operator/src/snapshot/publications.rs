@@ -1,9 +1,10 @@
 //! What stands in the policy bucket, as this process last read or wrote it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use policy::limit::Limit;
 use policy::snapshot::{ApiKey, Snapshot};
 use tokio::time::Instant;
 
@@ -28,6 +29,12 @@ impl Publication {
         self.since.get(identity).copied()
     }
 
+    /// Limits that are seeded, with the revision since which they are.
+    pub fn seeding(&self) -> impl Iterator<Item = (&Limit, u64)> {
+        let since = |limit: &Limit| self.since(&limit.identity).unwrap_or(self.revision);
+        self.snapshot.limits.iter().filter(|limit| limit.seeding).map(move |limit| (limit, since(limit)))
+    }
+
     /// Whether the snapshot was compiled from this generation of this plan, which has `limits` limits.
     pub fn follows(&self, plan: &str, generation: i64, limits: usize) -> bool {
         let of_plans = || self.snapshot.limits.iter().filter(|limit| limit.origin.kind == PLAN);
@@ -40,6 +47,8 @@ impl Publication {
 #[derive(Default)]
 pub struct Publications {
     by_tenant: RwLock<HashMap<String, Arc<Publication>>>,
+    /// Tenants with limits that are seeded.
+    seeding: RwLock<BTreeSet<String>>,
 }
 
 impl Publications {
@@ -57,6 +66,12 @@ impl Publications {
             .collect()
     }
 
+    /// Those that have limits which are seeded.
+    pub fn seeding(&self) -> Vec<Arc<Publication>> {
+        let seeding = self.seeding.read().clone();
+        seeding.iter().filter_map(|tenant| self.get(tenant)).collect()
+    }
+
     /// Newest revision of all.
     pub fn newest(&self) -> Option<u64> {
         self.by_tenant.read().values().map(|publication| publication.revision).max()
@@ -72,13 +87,21 @@ impl Publications {
         }
         let since = since(&snapshot, revision, old.map(Arc::as_ref));
         let publication = Publication { revision, snapshot: Arc::new(snapshot), at: Instant::now(), since };
+        let mut seeding = self.seeding.write();
+        if publication.seeding().next().is_some() {
+            seeding.insert(tenant.clone());
+        } else {
+            seeding.remove(&tenant);
+        }
         by_tenant.insert(tenant, Arc::new(publication));
         true
     }
 
     /// Forgets a tenant whose entry was deleted.
     pub fn remove(&self, tenant: &str) -> Option<Arc<Publication>> {
-        self.by_tenant.write().remove(tenant)
+        let mut by_tenant = self.by_tenant.write();
+        self.seeding.write().remove(tenant);
+        by_tenant.remove(tenant)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Writes a tenant's snapshot if it says something new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{Plan, Tenant};
 use event::TenantName;
 use kube::ResourceExt;
 use policy::snapshot::{Snapshot, TenantState};
+use tokio::time::Instant;
 
 use super::assemble::{Entitlement, Material, Place, Unassembled, assemble, keys};
 use super::judge;
@@ -15,6 +16,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::controllers::triggers;
 use crate::engine::ObjectKey;
+use crate::passage;
 
 /// What the tenant controller decided about a tenant's snapshot.
 #[derive(Debug)]
@@ -61,7 +63,11 @@ pub enum PublishError {
 /// See [`PublishError`].
 pub async fn publish(ctx: &Context, request: Request<'_>) -> Result<Published, PublishError> {
     let previous = request.stored.value.as_ref();
-    let assembled = assemble(material(ctx, &request, clock::now().as_millisecond()))?;
+    let known = ctx.publications.get(request.name.as_str());
+    let known = known.as_deref().filter(|known| known.revision == request.stored.revision);
+    let seeded = ctx.seedings.ended(known);
+    let history = Before { has_history: has_history(ctx, &request).await, seeded };
+    let assembled = assemble(material(ctx, &request, history, clock::now().as_millisecond()))?;
     let next_change_ms = assembled.next_change_ms;
     let unchanged = previous.filter(|previous| previous.content_hash() == assembled.snapshot.content_hash());
     let (revision, snapshot) = match unchanged {
@@ -99,6 +105,7 @@ pub async fn withdraw(
         tracing::info!(tenant = name.as_str(), revision, "snapshot deleted");
     }
     ctx.belonging.record(name.as_str(), &[]);
+    ctx.seedings.forget(name.as_str(), None);
     if let Some(old) = ctx.publications.remove(name.as_str()) {
         ctx.queue_namespaces(&old.snapshot.namespaces);
         triggers::lane(ctx, &old.snapshot.lane);
@@ -107,7 +114,25 @@ pub async fn withdraw(
     Ok(())
 }
 
-fn material<'a>(ctx: &Context, request: &Request<'a>, now_ms: i64) -> Material<'a> {
+/// What is known of the time before a limit counted.
+struct Before {
+    has_history: bool,
+    seeded: BTreeSet<String>,
+}
+
+/// Whether pods may have admitted events of the tenant that a limit which is new would have counted. Nobody can have sent one
+/// while there was no key, and while there is no message in its lane nobody has: then limits count at once.
+async fn has_history(ctx: &Context, request: &Request<'_>) -> bool {
+    let stored = request.stored;
+    let had_keys = stored.value.as_ref().is_some_and(|previous| !previous.keys.is_empty());
+    if had_keys || !ctx.fleet.undrained(stored.revision, Instant::now()).is_empty() {
+        return true;
+    }
+    // Without an answer the limit is seeded: that waits until there is one.
+    passage::mark(&ctx.nats, &request.place.lane).await.map_or(true, |mark| mark.is_some())
+}
+
+fn material<'a>(ctx: &Context, request: &Request<'a>, before: Before, now_ms: i64) -> Material<'a> {
     // Versions first: the lists read after them are at least as new.
     let versions = versions(ctx);
     let previous = request.stored.value.as_ref();
@@ -135,6 +160,8 @@ fn material<'a>(ctx: &Context, request: &Request<'a>, now_ms: i64) -> Material<'
         keys: keys(&declared, &unreadable_keys, accepted, &ctx.records, previous, now_ms),
         namespaces: request.namespaces.clone(),
         versions,
+        has_history: before.has_history,
+        seeded: before.seeded,
         previous,
         now_ms,
     }
@@ -167,6 +194,7 @@ fn take_over(
     if !ctx.publications.put(revision, snapshot) {
         return;
     }
+    ctx.seedings.forget(name.as_str(), ctx.publications.get(name.as_str()).as_deref());
     ctx.belonging.record(name.as_str(), &namespaces);
     ctx.queue_namespaces(namespaces.iter().chain(&freed));
     for tenant in freed.iter().flat_map(|namespace| ctx.belonging.claimants(namespace)) {

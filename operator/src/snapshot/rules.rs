@@ -4,7 +4,7 @@ use crds::LimitRule;
 use crds::limit as declared;
 use policy::compile::{RuleInput, check_rule};
 pub use policy::effective::{PLAN, covering};
-use policy::limit::{FailureMode, Match, Measure, Mode, Origin, Per};
+use policy::limit::{CountFrom, FailureMode, Match, Measure, Mode, Origin, Per};
 use policy::window::Window;
 
 use crate::conditions::Why;
@@ -50,6 +50,7 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
             declared::FailureMode::Open => FailureMode::Open,
         },
         warn_at: declared.warn_at.clone(),
+        count_from: count_from(place, declared)?,
         origin: place.origin.clone(),
     };
     check_rule(&input).map_err(|(field, message)| invalid(&place.path, &field, &message))?;
@@ -61,9 +62,6 @@ fn supported(place: &Place, declared: &LimitRule) -> Result<(), Why> {
     let not = |field: &str, what: &str| Err(not_supported(&format!("{}{field}", place.path), what));
     if declared.quota.as_ref().is_some_and(|quota| quota.period == declared::QuotaPeriod::Total) {
         return not("quota.period", "Total");
-    }
-    if declared.count_from.is_some() {
-        return not("countFrom", "choosing where counting starts");
     }
     Ok(())
 }
@@ -126,6 +124,18 @@ fn amount(place: &Place, declared: &LimitRule) -> Result<(u64, Window, u64), Why
     }
 }
 
+fn count_from(place: &Place, declared: &LimitRule) -> Result<CountFrom, Why> {
+    let wrong = |message| Err(invalid(&place.path, "countFrom", message));
+    match declared.count_from {
+        Some(_) if declared.rate.is_some() => wrong("is for quotas: a rate has no past"),
+        Some(declared::CountFrom::Period) if declared.per == declared::Per::ApiKey => {
+            wrong("Period is not possible per ApiKey: stored events do not carry their key")
+        }
+        Some(declared::CountFrom::Creation) => Ok(CountFrom::Creation),
+        Some(declared::CountFrom::Period) | None => Ok(CountFrom::Period),
+    }
+}
+
 fn measure(place: &Place, declared: &LimitRule) -> Result<Measure, Why> {
     let Some(measure) = &declared.measure else { return Ok(Measure::Count) };
     match (measure.kind, &measure.field) {
@@ -182,18 +192,31 @@ mod tests {
 
     #[test]
     fn what_is_not_enforced_is_not_accepted() {
-        for (yaml, field) in [
-            ("{per: Tenant, quota: {max: 1, period: Total}}", "spec.quota.period"),
-            ("{per: Tenant, quota: {max: 1, period: Day}, countFrom: Period}", "spec.countFrom"),
-        ] {
-            let why = read(yaml).unwrap_err();
-            assert_eq!(why.reason, "NotSupported", "{yaml}");
-            assert!(why.message.starts_with(field), "{}", why.message);
-        }
+        let why = read("{per: Tenant, quota: {max: 1, period: Total}}").unwrap_err();
+        assert_eq!(why.reason, "NotSupported");
+        assert!(why.message.starts_with("spec.quota.period"), "{}", why.message);
         let trial =
             read("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn, rolloutPercent: 10}").unwrap();
         assert_eq!((trial.mode, trial.rollout_percent), (Mode::Warn, 10));
         assert_eq!(read("{per: Tenant, quota: {max: 1, period: Day}}").unwrap().rollout_percent, 100);
+    }
+
+    #[test]
+    fn a_quota_counts_its_period_unless_it_cannot() {
+        let of = |rule: &str| read(rule).map(|rule| rule.count_from);
+        assert_eq!(of("{per: User, quota: {max: 1, period: Day}}"), Ok(CountFrom::Period));
+        assert_eq!(
+            of("{per: ApiKey, quota: {max: 1, period: Day}, countFrom: Creation}"),
+            Ok(CountFrom::Creation)
+        );
+        for yaml in [
+            "{per: ApiKey, quota: {max: 1, period: Day}, countFrom: Period}",
+            "{per: Tenant, rate: {max: 1, period: Second}, countFrom: Creation}",
+        ] {
+            let why = of(yaml).unwrap_err();
+            assert_eq!(why.reason, "Invalid", "{yaml}");
+            assert!(why.message.starts_with("spec.countFrom:"), "{}", why.message);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{Result, platform::secrets};
 const SERVE: &str = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT sleepEachRow(1) FROM system.numbers \
 SETTINGS function_sleep_max_microseconds_per_block=0, max_block_size=1 FORMAT Null";
 
-/// What the operator may do with databases of tenants and pools. It reads no event, but counts them, and its DEFINER views read
+/// What the operator may do with databases of tenants and pools. It counts events, seeds ledgers from them, and its DEFINER views read
 /// for those who query them.
 const SHAPE: &str =
     "CREATE DATABASE, DROP DATABASE, CREATE TABLE, DROP TABLE, CREATE VIEW, DROP VIEW, ALTER, SHOW, SELECT";

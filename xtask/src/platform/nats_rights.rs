@@ -27,8 +27,8 @@ pub(super) fn users() -> Vec<User> {
     vec![operator(), ingest(), sink(), console(), tool()]
 }
 
-/// Creates and compares streams and buckets, writes policy, reads heartbeats, ledgers and how far the sinks are; never reads a
-/// lane's messages.
+/// Creates and compares streams and buckets, writes policy and what was used into ledgers, reads heartbeats and how far the
+/// sinks are; never reads a lane's messages.
 fn operator() -> User {
     let mut publish = api(&["INFO", "STREAM.NAMES", "STREAM.LIST"]);
     publish.extend(api(&[
@@ -43,7 +43,7 @@ fn operator() -> User {
     publish.extend(watch(PODS_BUCKET));
     publish.extend(watch(AUDITS_BUCKET));
     publish.extend(get(INTENTS_BUCKET));
-    publish.extend(ledgers().flat_map(|bucket| get(&bucket)));
+    publish.extend(ledgers().flat_map(|bucket| [get(&bucket), vec![write(&bucket)]].concat()));
     publish.push(write(POLICY_BUCKET));
     User { name: "operator", publish, refuse: vec![], subscribe: inbox(), answers: false }
 }

@@ -30,7 +30,7 @@ mod tests {
             "spec": {"limits": [
                 {"name": "a", "per": "Tenant", "quota": {"max": 5, "period": "Month"}},
                 {"name": "b", "per": "Tenant", "quota": {"max": 5, "period": "Total"}},
-                {"name": "c", "per": "Tenant", "quota": {"max": 5, "period": "Day"}, "countFrom": "Creation"},
+                {"name": "c", "per": "Tenant", "rate": {"max": 5, "period": "Second"}, "countFrom": "Creation"},
             ]},
         }))
         .unwrap();

@@ -35,7 +35,10 @@ pub fn dereference(ctx: &Context, limit: &UsageLimit) -> Referred {
     let publication = ctx.publications.get(&name);
     let standing = publication.as_deref().map(|publication| {
         let revision = publication.since(&limit_identity(&key)).unwrap_or(publication.revision);
+        let limits = &publication.snapshot.limits;
+        let seeding = limits.iter().any(|limit| limit.seeding && limit.identity == limit_identity(&key));
         let reach = ctx.fleet.reach(&publication.snapshot.tenant, revision, Instant::now());
+        let reach = reach.while_seeding(seeding);
         Standing { revision, reach, published: publication.at }
     });
     Referred {
