@@ -15,23 +15,29 @@ use crate::ids::TenantNumber;
 /// The version that is written.
 pub const VERSION: u8 = 1;
 
-/// Events of one tenant.
+/// Differences beyond which a lane is not counted any further: something is wrong with all of it.
+pub const MAX_OPEN: usize = 100;
+
+/// Events of one tenant, or of all in a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// In packs.
     pub packed: u64,
-    /// In the table.
+    /// In the table, each counted once.
     pub stored: u64,
     /// Removed, because they were stored before.
     pub duplicates: u64,
     /// Removed, because they cannot be stored.
     pub dead: u64,
+    /// Rows beyond the first of an event: never right.
+    #[serde(default)]
+    pub doubled: u64,
 }
 
 impl Counts {
-    /// Whether every event is accounted for.
+    /// Whether every event is accounted for, once.
     pub fn add_up(&self) -> bool {
-        self.packed == self.stored + self.duplicates + self.dead
+        self.packed == self.stored + self.duplicates + self.dead && self.doubled == 0
     }
 
     fn add(&mut self, other: &Self) {
@@ -47,6 +53,8 @@ impl Counts {
 pub struct Difference {
     /// Whose.
     pub tenant: TenantNumber,
+    /// When the stream that it is about was created, Unix milliseconds.
+    pub epoch: i64,
     /// First message.
     pub lo: u64,
     /// Last message.
@@ -55,7 +63,7 @@ pub struct Difference {
     pub since_ms: i64,
     /// It has lasted longer than a table may be behind.
     pub stands: bool,
-    /// What was counted last.
+    /// What was counted last; what was packed is counted once, while the messages are there.
     pub counts: Counts,
 }
 
@@ -70,8 +78,8 @@ pub struct Audit {
     pub upto: u64,
     /// Messages that were gone from the stream before they were counted.
     pub gone: u64,
-    /// What adds up, by tenant.
-    pub tenants: BTreeMap<TenantNumber, Counts>,
+    /// What adds up, over all tenants and epochs.
+    pub total: Counts,
     /// What does not.
     pub open: Vec<Difference>,
 }
@@ -79,7 +87,12 @@ pub struct Audit {
 impl Audit {
     /// Before anything was counted.
     pub fn first(epoch: i64) -> Self {
-        Self { version: VERSION, epoch, upto: 0, gone: 0, tenants: BTreeMap::new(), open: Vec::new() }
+        Self { version: VERSION, epoch, upto: 0, gone: 0, total: Counts::default(), open: Vec::new() }
+    }
+
+    /// The same lane with a stream that was made anew: what did not add up still does not.
+    pub fn in_epoch(self, epoch: i64) -> Self {
+        if self.epoch == epoch { self } else { Self { epoch, upto: 0, ..self } }
     }
 
     /// With the messages after [`Audit::upto`] up to `hi`, `gone` of which are not in the stream any more.
@@ -90,24 +103,28 @@ impl Audit {
         counted: &BTreeMap<TenantNumber, Counts>,
         now_ms: i64,
     ) -> Self {
-        let lo = self.upto + 1 + gone;
+        let (epoch, lo) = (self.epoch, self.upto + 1 + gone);
         for (&tenant, &counts) in counted {
             if counts.add_up() {
-                self.tenants.entry(tenant).or_default().add(&counts);
+                self.total.add(&counts);
             } else {
-                self.open.push(Difference { tenant, lo, hi, since_ms: now_ms, stands: false, counts });
+                let since_ms = now_ms;
+                self.open.push(Difference { tenant, epoch, lo, hi, since_ms, stands: false, counts });
             }
         }
         (self.upto, self.gone) = (hi, self.gone + gone);
         self
     }
 
-    /// With what a difference's range holds now; one that adds up is none any more.
-    pub fn recount(mut self, of: &Difference, counts: Counts, now_ms: i64, grace_ms: i64) -> Self {
-        let is_it = |known: &Difference| known.tenant == of.tenant && (known.lo, known.hi) == (of.lo, of.hi);
+    /// With what the tables hold now of a difference's range; one that adds up is none any more.
+    pub fn recount(mut self, of: &Difference, rows: Counts, now_ms: i64, grace_ms: i64) -> Self {
+        let counts = Counts { packed: of.counts.packed, ..rows };
+        let is_it = |known: &Difference| {
+            (known.tenant, known.epoch, known.lo, known.hi) == (of.tenant, of.epoch, of.lo, of.hi)
+        };
         if counts.add_up() {
             self.open.retain(|known| !is_it(known));
-            self.tenants.entry(of.tenant).or_default().add(&counts);
+            self.total.add(&counts);
         } else if let Some(known) = self.open.iter_mut().find(|known| is_it(known)) {
             known.counts = counts;
             known.stands = now_ms - known.since_ms >= grace_ms;
@@ -118,6 +135,11 @@ impl Audit {
     /// The first difference of a tenant that stands.
     pub fn difference(&self, tenant: TenantNumber) -> Option<&Difference> {
         self.open.iter().find(|difference| difference.tenant == tenant && difference.stands)
+    }
+
+    /// Whether it does not go on, because too much of the lane differs.
+    pub fn is_stuck(&self) -> bool {
+        self.open.len() >= MAX_OPEN
     }
 
     /// As stored.
@@ -141,7 +163,7 @@ mod tests {
     const T: TenantNumber = TenantNumber(7);
 
     fn counts(packed: u64, stored: u64, duplicates: u64) -> Counts {
-        Counts { packed, stored, duplicates, dead: 0 }
+        Counts { packed, stored, duplicates, ..Counts::default() }
     }
 
     #[test]
@@ -149,23 +171,32 @@ mod tests {
         let other = TenantNumber(8);
         let audit = Audit::first(1);
         let audit = audit.close(10, 2, &[(T, counts(5, 4, 1)), (other, counts(3, 3, 0))].into(), 1_000);
-        assert_eq!((audit.upto, audit.gone, audit.tenants[&T]), (10, 2, counts(5, 4, 1)));
+        assert_eq!((audit.upto, audit.gone, audit.total), (10, 2, counts(8, 7, 1)));
         let audit = audit.close(20, 0, &[(T, counts(5, 3, 1)), (other, counts(1, 1, 0))].into(), 2_000);
         assert_eq!((audit.open.len(), audit.open[0].lo, audit.difference(T)), (1, 11, None), "not at once");
         let open = audit.open[0].clone();
-        let audit = audit.recount(&open, counts(5, 3, 1), 62_000, 60_000);
+        let audit = audit.recount(&open, counts(0, 3, 1), 62_000, 60_000);
         assert_eq!(audit.difference(T).map(|difference| difference.counts), Some(counts(5, 3, 1)));
         assert_eq!(audit.difference(other), None);
         assert_eq!(Audit::decode(&audit.encode().unwrap()), Some(audit.clone()));
-        let audit = audit.recount(&open, counts(5, 4, 1), 63_000, 60_000);
-        assert_eq!(
-            (audit.open.len(), audit.tenants[&T], audit.tenants[&other].packed),
-            (0, counts(10, 8, 2), 4)
-        );
+        let audit = audit.recount(&open, counts(0, 4, 1), 63_000, 60_000);
+        assert_eq!((audit.open.len(), audit.total), (0, counts(14, 12, 2)));
     }
 
     #[test]
-    fn events_that_are_stored_twice_do_not_add_up() {
+    fn what_is_lost_stays_told_when_its_messages_or_its_stream_are_gone() {
+        let audit = Audit::first(1).close(10, 0, &[(T, counts(5, 3, 0))].into(), 0);
+        let open = audit.open[0].clone();
+        // The rows are what they are; the messages may be gone by now.
+        let audit = audit.recount(&open, counts(0, 3, 0), 60_000, 60_000).in_epoch(2);
+        assert_eq!((audit.upto, audit.epoch), (0, 2));
+        assert_eq!(audit.difference(T).map(|known| (known.epoch, known.counts.packed)), Some((1, 5)));
+    }
+
+    #[test]
+    fn a_lost_event_and_a_doubled_one_do_not_cancel() {
+        assert!(counts(5, 5, 0).add_up());
         assert!(!counts(5, 6, 0).add_up());
+        assert!(!Counts { doubled: 1, ..counts(5, 5, 0) }.add_up());
     }
 }

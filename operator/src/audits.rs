@@ -33,26 +33,37 @@ impl Audits {
     pub fn of(&self, lane: &Lane, tenant: TenantNumber) -> Counted {
         match self.0.read().get(lane) {
             None => Counted::NotYet,
+            Some(audit) if audit.is_stuck() && audit.difference(tenant).is_none() => Counted::NotYet,
             Some(audit) => audit.difference(tenant).map_or(Counted::AddsUp, |difference| {
                 let counts = difference.counts;
                 Counted::Differs(format!(
-                    "lane {lane}, messages {} to {}: {} events were packed, {} are stored, {} were repeats, {} are dead",
-                    difference.lo, difference.hi, counts.packed, counts.stored, counts.duplicates, counts.dead
+                    "lane {lane}, messages {} to {}: {} events were packed, {} are stored, {} of them twice, {} were repeats, \
+                     {} are dead",
+                    difference.lo,
+                    difference.hi,
+                    counts.packed,
+                    counts.stored,
+                    counts.doubled,
+                    counts.duplicates,
+                    counts.dead
                 ))
             }),
         }
     }
 
-    /// Takes over an audit; tenants of whom something else is to be said, and whether the lane was never audited before.
+    /// Takes over an audit; tenants of whom something else is to be said, and whether that is all of them.
     fn put(&self, lane: &Lane, audit: Audit) -> (BTreeSet<TenantNumber>, bool) {
         let differing = |audit: &Audit| -> BTreeSet<(TenantNumber, u64, u64, String)> {
             let standing = audit.open.iter().filter(|difference| difference.stands);
             standing.map(|d| (d.tenant, d.lo, d.hi, format!("{:?}", d.counts))).collect()
         };
         let now = differing(&audit);
+        let stuck = audit.is_stuck();
         let old = self.0.write().insert(lane.clone(), audit);
+        // Of all who are in a lane that is counted no further, something else is to be said.
+        let first = old.as_ref().is_none_or(|old| old.is_stuck() != stuck);
         let before = old.as_ref().map(differing).unwrap_or_default();
-        (now.symmetric_difference(&before).map(|(tenant, ..)| *tenant).collect(), old.is_none())
+        (now.symmetric_difference(&before).map(|(tenant, ..)| *tenant).collect(), first)
     }
 }
 
@@ -68,7 +79,9 @@ pub async fn run(ctx: &Context) -> Result<(), Failure> {
             WatchEvent::Put(entry) => {
                 if let (Ok(lane), Some(audit)) = (entry.key.parse::<Lane>(), Audit::decode(&entry.value)) {
                     let (changed, first) = ctx.audits.put(&lane, audit);
-                    queue(ctx, &lane, |number| first || changed.contains(&number));
+                    if first || !changed.is_empty() {
+                        queue(ctx, &lane, |number| first || changed.contains(&number));
+                    }
                 }
             }
             WatchEvent::Delete { .. } | WatchEvent::Reset | WatchEvent::Synced { .. } => {}
@@ -97,7 +110,7 @@ mod tests {
         let (audits, lane) = (Audits::default(), Lane::Pooled(3));
         let (one, two) = (TenantNumber(1), TenantNumber(2));
         assert_eq!(audits.of(&lane, one), Counted::NotYet);
-        let counts = Counts { packed: 5, stored: 3, duplicates: 1, dead: 0 };
+        let counts = Counts { packed: 5, stored: 3, duplicates: 1, ..Counts::default() };
         let audit = Audit::first(1).close(9, 0, &[(one, counts)].into(), 0);
         assert_eq!(audits.put(&lane, audit.clone()), (BTreeSet::new(), true));
         assert_eq!(audits.of(&lane, one), Counted::AddsUp, "it may only be late");

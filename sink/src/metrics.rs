@@ -20,7 +20,7 @@ pub struct LaneLabel {
 pub struct AuditLabels {
     /// The lane.
     pub lane: String,
-    /// `packed`, `stored`, `duplicates` or `dead` events that add up, or `gone` messages.
+    /// `packed`, `stored`, `duplicates` or `dead` events that add up; messages that are `gone`, or `uncounted` so far.
     pub kind: &'static str,
 }
 

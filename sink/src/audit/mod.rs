@@ -6,11 +6,11 @@
 
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::audit::{Audit, Counts};
+use event::audit::{Audit, Counts, Difference};
 use event::names::AUDITS_BUCKET;
 use event::{Lane, Position, TenantNumber};
 use jetstream::{Bucket, ReadError, counts};
@@ -23,8 +23,6 @@ use crate::metrics::{AuditLabels, LaneLabel};
 const EVERY: Duration = Duration::from_secs(3);
 /// Messages that one round of a lane counts at most.
 const MESSAGES: u64 = 20_000;
-/// Differences beyond which a lane is not counted any further.
-const DIFFERENCES: usize = 100;
 
 /// Why a lane was not counted this time.
 #[derive(Debug, thiserror::Error)]
@@ -70,19 +68,23 @@ async fn round(context: &Context, bucket: &Bucket, lane: &Lane, grace: Duration)
     let entry = bucket.get(&lane.to_string()).await.map_err(|error| record(&error))?;
     let revision = entry.as_ref().map_or(0, |entry| entry.revision);
     let known = entry.as_ref().filter(|entry| !entry.deleted).and_then(|entry| Audit::decode(&entry.value));
-    let begun = known.clone().filter(|audit| audit.epoch == position.epoch);
-    let mut audit = begun.unwrap_or_else(|| Audit::first(position.epoch));
-    for open in audit.open.clone() {
-        let counts = count(context, lane, audit.epoch, open.lo, open.hi).await?.1;
-        let counts = counts.get(&open.tenant).copied().unwrap_or_default();
-        audit = audit.recount(&open, counts, ms(now_ms()), grace.as_millis() as i64);
+    let mut audit = known.clone().unwrap_or_else(|| Audit::first(position.epoch)).in_epoch(position.epoch);
+    // Differences of one range are counted at once.
+    let ranges: BTreeSet<_> = audit.open.iter().map(|open| (open.epoch, open.lo, open.hi)).collect();
+    for (epoch, lo, hi) in ranges {
+        let rows = rows::count(&context.reader, lane, epoch, lo, hi).await?;
+        let of_range = |open: &&Difference| (open.epoch, open.lo, open.hi) == (epoch, lo, hi);
+        for open in audit.open.clone().iter().filter(of_range) {
+            let rows = rows.get(&open.tenant).copied().unwrap_or_default();
+            audit = audit.recount(open, rows, ms(now_ms()), grace.as_millis() as i64);
+        }
     }
     let hi = position.sequence.min(audit.upto + MESSAGES);
-    if hi > audit.upto && audit.open.len() < DIFFERENCES {
+    if hi > audit.upto && !audit.is_stuck() {
         let (gone, counts) = count(context, lane, audit.epoch, audit.upto + 1, hi).await?;
         audit = audit.close(hi, gone, &counts, ms(now_ms()));
     }
-    tell(context, lane, &audit);
+    tell(context, lane, &audit, position.sequence);
     if Some(&audit) != known.as_ref() {
         let value = audit.encode().map_err(|error| record(&error))?;
         bucket.update(&lane.to_string(), value.into(), revision).await.map_err(|error| record(&error))?;
@@ -111,15 +113,15 @@ async fn count(
     Ok((packed.gone, counts))
 }
 
-fn tell(context: &Context, lane: &Lane, audit: &Audit) {
-    let sums = audit.tenants.values();
-    let sum = |of: fn(&Counts) -> u64| sums.clone().map(of).sum::<u64>();
-    let kinds: [(&'static str, u64); 5] = [
-        ("packed", sum(|counts| counts.packed)),
-        ("stored", sum(|counts| counts.stored)),
-        ("duplicates", sum(|counts| counts.duplicates)),
-        ("dead", sum(|counts| counts.dead)),
+fn tell(context: &Context, lane: &Lane, audit: &Audit, position: u64) {
+    let total = audit.total;
+    let kinds: [(&'static str, u64); 6] = [
+        ("packed", total.packed),
+        ("stored", total.stored),
+        ("duplicates", total.duplicates),
+        ("dead", total.dead),
         ("gone", audit.gone),
+        ("uncounted", position.saturating_sub(audit.upto)),
     ];
     for (kind, events) in kinds {
         let labels = AuditLabels { lane: lane.to_string(), kind };

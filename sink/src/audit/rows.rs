@@ -18,6 +18,7 @@ struct Row {
     number: String,
     reason: String,
     events: u64,
+    rows: u64,
 }
 
 /// Rows that messages `lo..=hi` of a lane became, by tenant.
@@ -30,7 +31,7 @@ pub async fn count(
 ) -> Result<BTreeMap<TenantNumber, Counts>, ClickHouseError> {
     let of = |table: Table, reason: &str| {
         format!(
-            "SELECT toString(tenant) AS number, {reason} AS reason, count() AS events FROM {}.{} \
+            "SELECT toString(tenant) AS number, {reason} AS reason, uniqExact(seq, idx) AS events, count() AS rows FROM {}.{} \
              WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
              AND seq BETWEEN {{lo:UInt64}} AND {{hi:UInt64}} GROUP BY tenant, reason",
             lane.database(),
@@ -45,6 +46,7 @@ pub async fn count(
     let mut counts: BTreeMap<TenantNumber, Counts> = BTreeMap::new();
     for row in rows {
         let tenant = counts.entry(TenantNumber(row.number.parse().unwrap_or_default())).or_default();
+        tenant.doubled += row.rows - row.events;
         match row.reason.as_str() {
             "stored" => tenant.stored += row.events,
             "duplicate" => tenant.duplicates += row.events,

@@ -41,12 +41,13 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         status::write(&ctx, &pool, &Ok(0), used.len()).await?;
         return Ok(Action::Await);
     }
-    let others: Vec<_> = ctx.pools.list().into_iter().filter(|other| other.name_any() != key.name).collect();
-    let result = match validate::validate(&pool, &others) {
+    let (placed, result) = match validate::validate(&pool) {
         Ok(()) => apply::apply(&ctx, &pool, &used).await,
-        Err(why) => Err(Hindrance::Refused(why)),
+        Err(why) => (Vec::new(), Err(Hindrance::Refused(why))),
     };
-    if result.is_ok() && ctx.shards.put(&key.name, validate::shards(&pool).collect()) {
+    let result = result.map(|()| placed.len() as u32);
+    // What is in place takes tenants, whatever is in the way of the rest.
+    if !placed.is_empty() && ctx.shards.put(&key.name, placed) {
         // Whoever waited for a shard is placed now.
         let waiting = ctx
             .tenants

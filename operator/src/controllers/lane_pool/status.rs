@@ -88,13 +88,13 @@ mod tests {
     #[test]
     fn a_pool_says_what_is_in_place_and_what_is_in_its_way() {
         let at = Timestamp::UNIX_EPOCH;
-        let status = compute(&pool("a", 0, 4, 1), &Ok(4), 7, 3, at);
+        let status = compute(&pool("a", 0, 4), &Ok(4), 7, 3, at);
         assert_eq!((status.shards, status.tenants, status.replicas), (Some(4), Some(7), Some(3)));
         assert_eq!(find(&status.conditions, READY).unwrap().status, ConditionStatus::True);
         let stalled = Err(Hindrance::Stalled(Why::new("StorageReserved", "no room")));
-        let status = compute(&pool("a", 0, 4, 1), &stalled, 0, 1, at);
+        let status = compute(&pool("a", 0, 4), &stalled, 0, 1, at);
         assert_eq!(find(&status.conditions, STALLED).unwrap().reason, "StorageReserved");
-        let mut deleted = pool("a", 0, 4, 1);
+        let mut deleted = pool("a", 0, 4);
         deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at));
         let status = compute(&deleted, &Ok(0), 7, 1, at);
         assert!(find(&status.conditions, RECONCILING).unwrap().message.starts_with("7 tenants"));

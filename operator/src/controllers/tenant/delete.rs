@@ -131,7 +131,11 @@ async fn settle(
             && let Some(stamp) = database.stamp.as_ref().filter(|stamp| ours(stamp))
             && let Ok(number) = TenantNumber::from_lineage(&stamp.lineage)
         {
-            forget(ctx, &database.lanes(name), number).await?;
+            let mut lanes = database.lanes(name);
+            lanes.extend(stored.value.as_ref().map(|snapshot| snapshot.lane.clone()));
+            lanes.sort();
+            lanes.dedup();
+            forget(ctx, &lanes, number).await?;
         }
         destroy(systems, name, &found, ours).await
     } else {

@@ -110,7 +110,7 @@ fn compute(
     }
     match counted {
         Counted::NotYet => {
-            let why = Why::new("NotCounted", "nothing was counted yet");
+            let why = Why::new("NotCounted", "the lane was not counted yet, or is not counted any further");
             statements.set(COUNTS_RECONCILED, ConditionStatus::Unknown, why);
         }
         Counted::AddsUp => {
