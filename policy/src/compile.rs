@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_quota_refuses_nothing_until_its_past_is_in_the_ledger() {
+    fn a_new_quota_counts_its_own_charges_alone_until_its_past_is_in_the_ledger() {
         let events = || rule("Plan", "events", 5);
         let with = |rules, previous, seeded: &[&str], generation| {
             let seeded = seeded.iter().map(|identity| (*identity).to_owned()).collect();
@@ -391,9 +391,9 @@ mod tests {
         };
         let first = with(vec![events()], None, &[], 7);
         let of = |snapshot: &Snapshot| (snapshot.limits[0].cap(), snapshot.limits[0].cap_generation);
-        assert_eq!(of(&first), (u64::MAX, 7));
+        assert_eq!(of(&first), (6, 7), "beyond five of its own charges it refuses rightly");
         let again = with(vec![events()], Some(&first), &[], 8);
-        assert_eq!((of(&again), again.content_hash()), ((u64::MAX, 7), first.content_hash()));
+        assert_eq!((of(&again), again.content_hash()), ((6, 7), first.content_hash()));
         let seeded = with(vec![events()], Some(&again), &["plan.events"], 9);
         assert_eq!(of(&seeded), (5, 9), "a cap that is lowered: what is held under the higher one goes back");
         assert_eq!(of(&with(vec![events()], Some(&seeded), &[], 10)), (5, 9), "once");
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(of(&with(vec![typo], Some(&first), &["plan.events"], 9)), (5, 9), "a kept form as well");
         let narrowed = Match { features: vec!["a".into()], ..Match::default() };
         let narrowed = RuleInput { matches: narrowed, ..events() };
-        assert_eq!(of(&with(vec![narrowed], Some(&seeded), &[], 11)), (u64::MAX, 11), "a new meaning");
+        assert_eq!(of(&with(vec![narrowed], Some(&seeded), &[], 11)), (6, 11), "a new meaning");
         let no_past = [
             RuleInput { count_from: CountFrom::Creation, ..events() },
             RuleInput { per: Per::ApiKey, ..events() },

@@ -60,8 +60,9 @@ fn is_false(value: &bool) -> bool {
 impl Limit {
     /// Units of the period that pods may hand out.
     pub fn cap(&self) -> u64 {
-        // Whatever is used up meanwhile must be charged all the same: the end of seeding lowers this cap to `max`.
-        if self.seeding { u64::MAX } else { self.max }
+        // What is charged counts from nothing while a limit is seeded: beyond `max` of that alone it refuses rightly. One more, so
+        // that the end of seeding lowers the cap, and what pods hold goes back.
+        if self.seeding { self.max.saturating_add(1) } else { self.max }
     }
 
     /// Whether the stored events of a period tell what the limit would have charged: they do not carry their API key, and a

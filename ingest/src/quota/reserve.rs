@@ -93,6 +93,11 @@ impl Quotas {
             TakeError::Unavailable(why) => ReserveError::Unavailable(why),
         };
         let limit = &under.policy.rules()[need.rule].limit;
+        if limit.seeding {
+            // A reservation outlasts the seeding, and is not asked back.
+            let why = format!("what limit {} has used is being counted", limit.name);
+            return Err(ReserveError::Unavailable(why));
+        }
         let entry = self.entry(under.policy, under.ledgers, need).map_err(unavailable)?;
         if !self.ledger.answers(&entry).await {
             return Err(unavailable(silent()));

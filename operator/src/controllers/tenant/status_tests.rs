@@ -56,6 +56,7 @@ fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
             text(PROGRAMMED, ConditionStatus::True, "Programmed"),
             text(ENFORCED, ConditionStatus::True, "Enforcing"),
             text(NAMESPACES_CLAIMED, ConditionStatus::True, "Claimed"),
+            text(COUNTS_RECONCILED, ConditionStatus::True, "Reconciled"),
         ]
     );
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
@@ -128,7 +129,6 @@ fn a_lost_conflict_names_no_other_tenant() {
 
 #[test]
 fn counts_that_differ_are_told_and_leave_ready_alone() {
-    use crds::condition::COUNTS_RECONCILED;
     let of = |counted: Counted| compute(&acme(|_| {}), &round(), None, None, &counted, at(1)).0;
     let differ = of(Counted::Differs("lane acme, messages 1 to 9".into()));
     assert!(said(&differ).contains(&text(COUNTS_RECONCILED, ConditionStatus::False, "CountsDiffer")));
