@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use event::{Lane, TenantName, TenantNumber};
 use policy::apikey::{self, KeyDigest, Scope};
-use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+use policy::limit::{CountFrom, FailureMode, Limit, Match, Measure, Mode, Origin, Per};
 use policy::snapshot::{ApiKey, EventWindow, Index, Snapshot, TenantState};
 use policy::tenant::TenantPolicy;
 use policy::window::Window;
@@ -72,6 +72,7 @@ pub fn limit(matches: Match, measure: Measure) -> Limit {
         origin: Origin::default(),
         overridden: None,
         seeding: false,
+        count_from: CountFrom::Creation,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crds::LimitRule;
 use crds::limit as declared;
-use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+use policy::limit::{CountFrom, FailureMode, Limit, Match, Measure, Mode, Origin, Per};
 use policy::matching::Matcher;
 use policy::window::Window;
 
@@ -40,6 +40,7 @@ pub fn limit(identity: String, name: String, rule: &LimitRule) -> Result<Limit, 
         origin: Origin::default(),
         overridden: None,
         seeding: false,
+        count_from: CountFrom::Creation,
     };
     Matcher::compile(&limit.matches)
         .map_err(|error| Problem::unprocessable(format!("spec.match.{}", error.field), error.detail))?;

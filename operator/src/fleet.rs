@@ -45,6 +45,8 @@ pub enum Reach {
     Recalling(Vec<String>),
     /// What was used before it counted is being added: pods charge by it and refuse nothing yet.
     Seeding,
+    /// The ledger of this name is gone, and being made anew: what the limit counts is answered 503.
+    LedgerLost(String),
     /// A pod has processed it and did not take it over.
     Refused {
         /// The pod.
@@ -87,6 +89,15 @@ impl Reach {
         match self {
             Self::All | Self::Recalling(_) if seeding => Self::Seeding,
             other => other,
+        }
+    }
+
+    /// The same for limits of which a ledger may be lost.
+    #[must_use]
+    pub fn without(self, lost: Option<String>) -> Self {
+        match lost {
+            Some(ledger) if self.is_applied() && self != Self::NoPods => Self::LedgerLost(ledger),
+            _ => self,
         }
     }
 

@@ -48,13 +48,15 @@ pub async fn ensure<S: Streams>(nats: &S, installation: &str, replicas: usize) -
 pub struct Ledgers {
     /// The id of each, by bucket: what the index tells pods.
     pub ids: BTreeMap<String, String>,
-    /// Buckets that are gone with what they counted.
+    /// Buckets that are gone with what they counted. The index does not name them, so their limits refuse.
     pub lost: BTreeSet<String>,
+    /// The last sequence of each bucket of quotas that is there.
+    pub sequences: BTreeMap<String, u64>,
 }
 
-/// Creates or repairs the quota ledgers; `known` is what pods were told. A ledger of quotas that is gone is not replaced by an
-/// empty one: counting anew would admit what was already used. Pods refuse by its old id instead. Rates are kept in memory and
-/// begin anew.
+/// Creates or repairs the quota ledgers; `index` is what pods were told, `None` when they were told nothing yet. A ledger of
+/// quotas that is gone is not replaced by an empty one: counting anew would admit what was already used. Rates are kept in
+/// memory and begin anew.
 ///
 /// # Errors
 /// When NATS fails, or a ledger belongs to another installation.
@@ -62,53 +64,83 @@ pub async fn ensure_ledgers<S: Streams>(
     nats: &S,
     installation: &str,
     replicas: usize,
-    known: &BTreeMap<String, String>,
+    index: Option<&BTreeMap<String, String>>,
 ) -> Result<Ledgers, Failure> {
     let stamp = stamp(installation);
-    let Ledgers { mut ids, mut lost } = Ledgers::default();
+    let mut ledgers = Ledgers::default();
     for (window, shard) in LedgerWindow::ALL.into_iter().flat_map(|w| (0..LEDGER_SHARDS).map(move |s| (w, s)))
     {
         let bucket = ledger_bucket(window.as_str(), shard);
         let have = nats.observe(&BucketSpec::stream_name(&bucket)).await;
-        let known = known.get(&bucket).map(String::as_str);
+        let known = match index {
+            None => Told::Nothing,
+            Some(ids) => ids.get(&bucket).map_or(Told::Lost, |id| Told::Id(id)),
+        };
         let pattern = BucketSpec::ledger(window, shard, replicas, "");
         let found = have.present().and_then(|state| id_of(state, &pattern));
         let persistent = pattern.storage == Storage::File;
+        let last_seq = have.present().map_or(0, |state| state.last_seq);
         if let Observed::Unknown(reason) = have {
             return Err(Failure::unknown(System::Nats, reason));
         }
-        match ledger(known, found, persistent) {
-            Ledger::Keep(id) => {
-                settle(nats, &BucketSpec::ledger(window, shard, replicas, &id).stream(&stamp)).await?;
-                ids.insert(bucket, id);
+        let id = match ledger(known, found, persistent) {
+            Ledger::Keep(id) => id,
+            Ledger::Create => random_id()?,
+            Ledger::Lost => {
+                ledgers.lost.insert(bucket);
+                continue;
             }
-            Ledger::Create => {
-                let id = random_id()?;
-                settle(nats, &BucketSpec::ledger(window, shard, replicas, &id).stream(&stamp)).await?;
-                ids.insert(bucket, id);
-            }
-            Ledger::Lost(id) => {
-                lost.insert(bucket.clone());
-                ids.insert(bucket, id);
-            }
+        };
+        settle(nats, &BucketSpec::ledger(window, shard, replicas, &id).stream(&stamp)).await?;
+        if persistent {
+            ledgers.sequences.insert(bucket.clone(), last_seq);
         }
+        ledgers.ids.insert(bucket, id);
     }
-    Ok(Ledgers { ids, lost })
+    Ok(ledgers)
+}
+
+/// Makes a ledger anew, empty, and gives its id. Whatever stands under its name is removed.
+///
+/// # Errors
+/// When NATS fails, or what is there belongs to another installation.
+pub async fn recreate_ledger<S: Streams>(
+    nats: &S,
+    installation: &str,
+    replicas: usize,
+    (window, shard): (LedgerWindow, u8),
+) -> Result<String, Failure> {
+    let (stamp, id) = (stamp(installation), random_id()?);
+    let stream = BucketSpec::ledger(window, shard, replicas, &id).stream(&stamp);
+    nats.delete(&stream.name, &stamp).await?;
+    settle(nats, &stream).await?;
+    Ok(id)
+}
+
+/// What pods were told of a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told<'a> {
+    /// There was no index yet.
+    Nothing,
+    /// The index leaves it out: it is lost, and whoever began to make it anew has not finished.
+    Lost,
+    /// Its id.
+    Id(&'a str),
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Ledger {
     Keep(String),
     Create,
-    Lost(String),
+    Lost,
 }
 
-/// What to do about a ledger: `known` is the id that the index told pods, `found` the one that the bucket carries.
-fn ledger(known: Option<&str>, found: Option<&str>, persistent: bool) -> Ledger {
-    match (known, found) {
-        (Some(known), Some(found)) if known != found && persistent => Ledger::Lost(known.to_owned()),
+/// What to do about a ledger: `found` is the id that the bucket carries.
+fn ledger(told: Told<'_>, found: Option<&str>, persistent: bool) -> Ledger {
+    match (told, found) {
+        (Told::Id(known), Some(found)) if known != found && persistent => Ledger::Lost,
+        (Told::Id(_), None) | (Told::Lost, _) if persistent => Ledger::Lost,
         (_, Some(found)) => Ledger::Keep(found.to_owned()),
-        (Some(known), None) if persistent => Ledger::Lost(known.to_owned()),
         // Rates live in memory and are gone with the server: a window later nothing of them matters.
         (_, None) => Ledger::Create,
     }
@@ -160,12 +192,19 @@ mod tests {
 
     #[test]
     fn a_lost_ledger_is_not_replaced_by_an_empty_one() {
-        assert_eq!(ledger(None, None, true), Ledger::Create);
-        assert_eq!(ledger(Some("a"), Some("a"), true), Ledger::Keep("a".into()));
-        assert_eq!(ledger(None, Some("a"), true), Ledger::Keep("a".into()));
-        assert_eq!(ledger(Some("a"), None, true), Ledger::Lost("a".into()));
-        assert_eq!(ledger(Some("a"), Some("b"), true), Ledger::Lost("a".into()));
-        assert_eq!(ledger(Some("a"), None, false), Ledger::Create, "rates live in memory");
-        assert_eq!(ledger(Some("a"), Some("b"), false), Ledger::Keep("b".into()));
+        let id = Told::Id("a");
+        assert_eq!(ledger(Told::Nothing, None, true), Ledger::Create);
+        assert_eq!(ledger(id, Some("a"), true), Ledger::Keep("a".into()));
+        assert_eq!(ledger(Told::Nothing, Some("a"), true), Ledger::Keep("a".into()));
+        assert_eq!(ledger(id, None, true), Ledger::Lost);
+        assert_eq!(ledger(id, Some("b"), true), Ledger::Lost);
+        assert_eq!(
+            ledger(Told::Lost, Some("b"), true),
+            Ledger::Lost,
+            "half rebuilt by an operator that is gone"
+        );
+        assert_eq!(ledger(id, None, false), Ledger::Create, "rates live in memory");
+        assert_eq!(ledger(id, Some("b"), false), Ledger::Keep("b".into()));
+        assert_eq!(ledger(Told::Lost, None, false), Ledger::Create);
     }
 }

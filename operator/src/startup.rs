@@ -84,8 +84,9 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
     retry("buckets", || installation::ensure(&nats, id, replicas)).await;
     let store = retry("the policy bucket", || Store::open(&nats, vault.clone())).await;
     let index = retry("the index", || store.index()).await;
-    let told = index.value.map(|index| index.ledgers).unwrap_or_default();
-    let ledgers = retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, &told)).await;
+    let told = index.value.map(|index| index.ledgers);
+    let ledgers =
+        retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, told.as_ref())).await;
     let stored = retry("the snapshots", || store.all()).await;
     let events = clickhouse::Client::new(endpoint);
     let context = Context {
@@ -186,7 +187,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     let context = ctx.clone();
     tasks.spawn(async move { data_plane::run(&context).await });
     let context = ctx.clone();
-    tasks.spawn(async move { ledgers::run(&context).await });
+    tasks.spawn(async move { ledgers::run(context).await });
     let context = ctx.clone();
     tasks.spawn(async move { seeding::run(context).await });
     tasks.spawn(async move { snapshot::index::run(&ctx).await });

@@ -276,9 +276,13 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
         origin: rule.origin.clone(),
         overridden: over.map(|over| Overridden { declared: rule.max, until_ms: over.until_ms }),
         seeding: counted.is_some_and(|old| old.seeding),
+        count_from: counted.map_or(CountFrom::Creation, |old| old.count_from),
     };
     if counted.is_none() {
-        limit.seeding = rule.count_from == CountFrom::Period && inputs.has_history && limit.has_history();
+        if limit.has_history() {
+            limit.count_from = rule.count_from;
+        }
+        limit.seeding = limit.count_from == CountFrom::Period && inputs.has_history;
     } else if inputs.seeded.contains(&limit.identity) {
         limit.end_seeding(inputs.generation);
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::limit::{FailureMode, Limit, Match, Mode, Origin, Per};
+use crate::limit::{CountFrom, FailureMode, Limit, Match, Mode, Origin, Per};
 use crate::snapshot::tests::snapshot;
 use crate::window::Window;
 use event::wire::{Form, parse};
@@ -25,6 +25,7 @@ pub(crate) fn limit(name: &str, per: Per, measure: Measure, features: &[&str]) -
         origin: Origin::default(),
         overridden: None,
         seeding: false,
+        count_from: CountFrom::Creation,
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Limit {
     /// What was used before the limit counted is being added: until then it charges everything and refuses nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub seeding: bool,
+    /// Where it began to count when it was new.
+    #[serde(default, skip_serializing_if = "CountFrom::is_creation")]
+    pub count_from: CountFrom,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -80,13 +83,19 @@ impl Limit {
 }
 
 /// Where a quota begins to count when it is new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum CountFrom {
     /// With the first event of its period that is stored.
-    #[default]
     Period,
     /// With the first event that it is charged for.
+    #[default]
     Creation,
+}
+
+impl CountFrom {
+    fn is_creation(&self) -> bool {
+        *self == Self::Creation
+    }
 }
 
 /// An override that holds.

@@ -75,6 +75,22 @@ impl Tally {
         Ok(())
     }
 
+    /// Units that the limit was charged: `record_key` as it stands among the charges of stored events. `None` when it is not
+    /// a key of this limit.
+    pub fn charged(&self, record_key: &str, units: u64) -> Option<Used> {
+        let (lineage, rule) = (&self.policy.snapshot().lineage, self.policy.rules().first()?);
+        let rest =
+            record_key.strip_prefix(lineage)?.strip_prefix('.')?.strip_prefix(rule.limit.epoch.as_str())?;
+        let mut parts = rest.strip_prefix('.')?.splitn(3, '.');
+        let start_s: i64 = parts.next()?.parse().ok()?;
+        // Any 128 bits in base32.
+        let subject: event::Incarnation = parts.next()?.parse().ok()?;
+        let key =
+            QuotaKey { rule: rule.id, subject: subject.0, period_start_ms: start_s.checked_mul(1_000)? };
+        let is_of_limit = parts.next()? == rule.limit.identity;
+        is_of_limit.then(|| Used { record_key: record_key.to_owned(), shard: key.shard(), units })
+    }
+
     /// The sums.
     pub fn finish(self) -> Vec<Used> {
         let (policy, units) = (self.policy, self.units);
@@ -129,5 +145,14 @@ mod tests {
         };
         let pods = (key.record_key(&snapshot.lineage, &chat), key.shard());
         assert_eq!((used[2].record_key.clone(), used[2].shard), pods, "the record that pods charge");
+        let tally = Tally::new(&snapshot, chat.clone()).unwrap();
+        for used in &used {
+            assert_eq!(
+                tally.charged(&used.record_key, used.units).as_ref(),
+                Some(used),
+                "as it stands in a row"
+            );
+        }
+        assert_eq!(tally.charged(&format!("{}.x", used[0].record_key), 1), None, "another limit's");
     }
 }

@@ -16,6 +16,7 @@ mod exact_limits;
 mod failure_modes;
 mod identity;
 mod isolation;
+mod ledger_lost;
 mod policy_language;
 mod pools;
 mod quickstart;
@@ -57,7 +58,8 @@ fn side_by_side() -> Vec<Test> {
 
 /// Tests that kill processes, or take from them what the others need.
 fn alone() -> Vec<Test> {
-    [failure_modes::TESTS, clock::TESTS, crash::TESTS, violations::CRASH_TESTS].concat()
+    [failure_modes::TESTS, clock::TESTS, crash::TESTS, violations::CRASH_TESTS, ledger_lost::CRASH_TESTS]
+        .concat()
 }
 
 fn main() -> ExitCode {

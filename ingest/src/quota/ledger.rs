@@ -1,14 +1,17 @@
 //! Runs operations against records in the ledger buckets by compare-and-set.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use event::names::ledger_bucket;
 use jetstream::{Bucket, CasError, Client, KvError};
 use parking_lot::Mutex;
 use policy::attempt::{Attempt, Outcome, Step, Wrote};
 use policy::ledger::{Denied, Record, Terms};
+use policy::ledger_ids::LedgerIds;
 use policy::window::Window;
 
 use super::entry::Entry;
@@ -25,6 +28,8 @@ pub struct Ledger {
     client: Client,
     buckets: Mutex<HashMap<(Window, u8), Bucket>>,
     silent: Silent,
+    /// The ledgers that policy names: nothing is asked of another one.
+    named: ArcSwap<LedgerIds>,
 }
 
 /// Buckets whose last operation had no answer and which have answered none since, with the time to ask them again.
@@ -74,7 +79,18 @@ pub enum RunError {
 impl Ledger {
     /// The buckets behind a connection.
     pub fn new(client: Client) -> Self {
-        Self { client, buckets: Mutex::default(), silent: Silent::default() }
+        Self { client, buckets: Mutex::default(), silent: Silent::default(), named: ArcSwap::default() }
+    }
+
+    /// From now on these ledgers may be asked, and no other: an operation that was granted from one that is lost must not
+    /// make a record in the one that is made anew.
+    pub fn name(&self, ledgers: Arc<LedgerIds>) {
+        self.named.store(ledgers);
+    }
+
+    /// Whether policy names the ledger that an entry was made for.
+    pub fn is_named(&self, entry: &Entry) -> bool {
+        self.named.load().get(entry.bucket.0, entry.bucket.1) == Some(&entry.ledger_id)
     }
 
     async fn bucket(&self, at: (Window, u8)) -> Result<Bucket, KvError> {
@@ -127,6 +143,9 @@ impl Ledger {
         terms: &Terms<'_>,
         attempt: Attempt,
     ) -> Result<(Option<Record>, u64), RunError> {
+        if !self.is_named(entry) {
+            return Err(gave_up(&attempt, "the ledger is lost and being rebuilt".to_owned()));
+        }
         let result = self.step_on(entry, terms, attempt).await;
         let answered = !matches!(result, Err(RunError::NotApplied(_) | RunError::Unanswered(_)));
         self.silent.note(entry.bucket, answered, Instant::now());

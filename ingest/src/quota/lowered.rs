@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use policy::ledger::Terms;
+use policy::ledger_ids::LedgerIds;
 use policy::tenant::{Rule, TenantPolicy};
 
 use super::entry::Entry;
@@ -48,6 +49,11 @@ pub fn lowered(old: &TenantPolicy, new: &TenantPolicy) -> Vec<usize> {
 }
 
 impl Quotas {
+    /// Asks these ledgers from now on.
+    pub fn name_ledgers(&self, ledgers: Arc<LedgerIds>) {
+        self.ledger.name(ledgers);
+    }
+
     /// Returns once nothing is held of these rules under an older, higher cap.
     pub async fn return_lowered(&self, policy: &Arc<TenantPolicy>, rules: &[usize]) {
         for rule in rules.iter().filter_map(|at| policy.rules().get(*at)) {
@@ -62,8 +68,8 @@ impl Quotas {
     async fn return_outdated(&self, entry: &Entry, rule: &Rule) {
         let (cap, cap_generation) = (rule.limit.cap(), rule.limit.cap_generation);
         let terms = Terms { cap, cap_generation, ledger_id: &entry.ledger_id };
-        // What is held under a period that has ended cannot be spent any more.
-        while entry.period.contains(self.clock.now_ms()) {
+        // What is held of a period that has ended, or of a ledger that is lost, cannot be spent any more.
+        while entry.period.contains(self.clock.now_ms()) && self.ledger.is_named(entry) {
             let returned = {
                 let mut op = entry.op.lock().await;
                 self.prepare(entry, &mut op, &terms).await

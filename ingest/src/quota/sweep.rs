@@ -34,6 +34,9 @@ pub async fn sweep(quotas: Arc<Quotas>) {
         for entry in quotas.entries.select(|entry| !entry.period.contains(now_ms)) {
             quotas.entries.forget(&entry, |entry| entry.state.lock().slice.pending() > 0);
         }
+        for entry in quotas.entries.select(|entry| !quotas.ledger.is_named(entry)) {
+            quotas.entries.forget(&entry, |_| false);
+        }
         quotas.retire(quotas.entries.select(|entry| is_idle(entry, now))).await;
         quotas.retire(oldest(&quotas, quotas.entries.excess(), now)).await;
         quotas.metrics.slices.set(i64::try_from(quotas.entries.len()).unwrap_or(i64::MAX));

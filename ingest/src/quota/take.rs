@@ -254,7 +254,7 @@ impl Quotas {
         let bucket = (limit.window, need.key.shard());
         let Some(ledger_id) = ledgers.get(bucket.0, bucket.1) else {
             let (window, shard) = (limit.window.label(), bucket.1);
-            return Err(TakeError::Unavailable(format!("the policy does not name ledger {window}-{shard}")));
+            return Err(TakeError::Unavailable(format!("ledger {window}-{shard} is lost and being rebuilt")));
         };
         let entry = self.entries.get(&need.key, ledger_id, || {
             let record_key = need.key.record_key(&policy.snapshot().lineage, limit);

@@ -66,6 +66,7 @@ impl Follower {
                 returns.push((new.clone(), rules));
             }
         }
+        self.quotas.name_ledgers(next.ledgers.clone());
         self.store.publish(next);
         for (policy, rules) in returns {
             let (store, quotas) = (self.store.clone(), self.quotas.clone());

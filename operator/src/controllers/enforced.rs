@@ -52,6 +52,12 @@ pub fn state(
                 "what was used before is being counted: until then it is charged and nothing refused";
             statements.no(ENFORCED, Why::new("Seeding", message));
         }
+        Reach::LedgerLost(ledger) => {
+            let message = format!(
+                "quota ledger {ledger} is lost and being rebuilt from stored events: what the limit counts is answered 503 until then"
+            );
+            statements.no(ENFORCED, Why::new("LedgerLost", message));
+        }
         Reach::Lagging(pods) => {
             let was = find(previous, ENFORCED).is_some_and(|old| {
                 old.status == ConditionStatus::True && old.observed_generation == generation
@@ -89,6 +95,7 @@ pub fn ready(statements: &mut Statements, latched: Option<i64>, standing: Option
         Some(Reach::NoPods) => ("NoPods", "no ingest pod is alive to enforce it"),
         Some(Reach::Recalling(_)) => ("Recalling", "units of a higher cap are on their way back"),
         Some(Reach::Seeding) => ("Seeding", "what was used before is being counted"),
+        Some(Reach::LedgerLost(_)) => ("LedgerLost", "its quota ledger is being rebuilt"),
         Some(Reach::Refused { .. }) => ("Refused", "an ingest pod does not take it over"),
         _ => ("Applying", "ingest pods are taking it over"),
     };

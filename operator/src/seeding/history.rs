@@ -57,12 +57,8 @@ struct Extent {
 /// When ClickHouse fails, or more subjects are concerned than can be counted.
 pub async fn uncharged(client: &Client, stored: &Stored<'_>, now_ms: i64) -> Result<Vec<Used>, Failure> {
     let defect = |detail: String| Failure::Defect { system: System::ClickHouse, detail };
-    let mut tally = Tally::new(stored.snapshot, stored.limit.clone()).map_err(|e| defect(e.to_string()))?;
-    let from_ms = match stored.limit.window {
-        Window::Total => 0,
-        _ => tally.period_start_ms(now_ms - CLOCKS_MS),
-    };
-    let all = Span { from_ms, to_ms: now_ms + DAY_MS };
+    let mut tally = tally(stored)?;
+    let all = Span { from_ms: stored.begin_ms(&tally, now_ms), to_ms: now_ms + DAY_MS };
     let extent = stored.query(
         "count() AS rows, toUnixTimestamp64Milli(min(received)) AS first_ms, \
          toUnixTimestamp64Milli(max(received)) AS last_ms",
@@ -79,6 +75,32 @@ pub async fn uncharged(client: &Client, stored: &Stored<'_>, now_ms: i64) -> Res
         from_ms = span.to_ms;
     }
     Ok(tally.finish())
+}
+
+/// Units that the limit was charged, by record, in the periods around `now_ms`.
+///
+/// # Errors
+/// When ClickHouse fails.
+pub async fn charged(client: &Client, stored: &Stored<'_>, now_ms: i64) -> Result<Vec<Used>, Failure> {
+    #[derive(Deserialize)]
+    struct Sum {
+        key: String,
+        units: u64,
+    }
+    let tally = tally(stored)?;
+    let all = Span { from_ms: stored.begin_ms(&tally, now_ms), to_ms: now_ms + DAY_MS };
+    let query = stored.bound(
+        "SELECT key, sum(taken) AS units FROM (SELECT arrayJoin(charges) AS one, one.1 AS key, one.2 AS taken",
+        ") WHERE match(key, {charge:String}) GROUP BY key",
+        all,
+    );
+    let sums: Vec<Sum> = query.fetch(client).await?;
+    Ok(sums.into_iter().filter_map(|sum| tally.charged(&sum.key, sum.units)).collect())
+}
+
+fn tally(stored: &Stored<'_>) -> Result<Tally, Failure> {
+    let defect = |detail: String| Failure::Defect { system: System::ClickHouse, detail };
+    Tally::new(stored.snapshot, stored.limit.clone()).map_err(|error| defect(error.to_string()))
 }
 
 /// So much time at once that it holds about [`ROWS`] rows.
@@ -132,26 +154,25 @@ impl Stored<'_> {
         }
     }
 
-    fn query(&self, columns: &str, span: Span) -> Query {
+    /// The beginning of what is looked at.
+    fn begin_ms(&self, tally: &Tally, now_ms: i64) -> i64 {
+        match self.limit.window {
+            Window::Total => 0,
+            _ => tally.period_start_ms(now_ms - CLOCKS_MS),
+        }
+    }
+
+    /// Rows of a span of receipt up to the mark, between `select` and `rest`.
+    fn bound(&self, select: &str, rest: &str, span: Span) -> Query {
         let around_ms = DAYS_AROUND * DAY_MS;
-        let mut sql = format!(
-            "SELECT {columns} FROM {}.{CHARGED_VIEW} \
+        let sql = format!(
+            "{select} FROM {}.{CHARGED_VIEW} \
              WHERE received >= {{from:DateTime64(3, 'UTC')}} AND received < {{to:DateTime64(3, 'UTC')}} \
              AND time >= {{earliest:DateTime64(3, 'UTC')}} AND time <= {{latest:DateTime64(3, 'UTC')}} \
-             AND NOT (lane = {{lane:String}} AND (epoch, seq) > ({{epoch:Int64}}, {{seq:UInt64}})) \
-             AND NOT arrayExists(k -> match(k, {{charge:String}}), mapKeys(charges))",
+             AND NOT (lane = {{lane:String}} AND (epoch, seq) > ({{epoch:Int64}}, {{seq:UInt64}})){rest}",
             self.snapshot.tenant.database()
         );
-        let matches = &self.limit.matches;
-        if !matches.features.is_empty() {
-            sql.push_str(
-                " AND (has({exact:Array(String)}, feature) OR arrayExists(p -> startsWith(feature, p), {prefixes:Array(String)}))",
-            );
-        }
-        if !matches.users.is_empty() {
-            sql.push_str(" AND has({users:Array(String)}, user)");
-        }
-        let mut query = Query::new(sql)
+        Query::new(sql)
             .read_only()
             .max_execution_time(TIME_LIMIT)
             .bind("from", Millis(span.from_ms))
@@ -161,7 +182,21 @@ impl Stored<'_> {
             .bind("lane", self.snapshot.lane.to_string())
             .bind("epoch", self.mark.epoch)
             .bind("seq", self.mark.sequence)
-            .bind("charge", self.charge());
+            .bind("charge", self.charge())
+    }
+
+    fn query(&self, columns: &str, span: Span) -> Query {
+        let mut rest = " AND NOT arrayExists(k -> match(k, {charge:String}), mapKeys(charges))".to_owned();
+        let matches = &self.limit.matches;
+        if !matches.features.is_empty() {
+            rest.push_str(
+                " AND (has({exact:Array(String)}, feature) OR arrayExists(p -> startsWith(feature, p), {prefixes:Array(String)}))",
+            );
+        }
+        if !matches.users.is_empty() {
+            rest.push_str(" AND has({users:Array(String)}, user)");
+        }
+        let mut query = self.bound(&format!("SELECT {columns}"), &rest, span);
         if !matches.features.is_empty() {
             let (prefixes, exact): (Vec<&String>, Vec<&String>) =
                 matches.features.iter().partition(|pattern| pattern.ends_with('*'));

@@ -9,8 +9,8 @@
 //! ```
 //! Adding is idempotent, so whatever is interrupted begins again.
 
-mod history;
-mod records;
+pub mod history;
+pub mod records;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

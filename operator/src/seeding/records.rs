@@ -42,6 +42,46 @@ pub async fn add(ctx: &Context, window: Window, used: Vec<Used>) -> Result<(), F
         .await
 }
 
+/// Writes the records of a ledger that is made anew; nobody charges it yet.
+///
+/// # Errors
+/// When NATS fails.
+pub async fn restore(bucket: &Bucket, ledger_id: &str, all: Vec<Restored>) -> Result<(), Failure> {
+    stream::iter(all.into_iter().map(Ok))
+        .try_for_each_concurrent(WRITES, |one| async move { restore_one(bucket, ledger_id, &one).await })
+        .await
+}
+
+/// What a record held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Key of the record.
+    pub record_key: String,
+    /// Units that were charged.
+    pub charged: u64,
+    /// Units that were used before anybody charged them.
+    pub before: u64,
+}
+
+async fn restore_one(bucket: &Bucket, ledger_id: &str, one: &Restored) -> Result<(), Failure> {
+    let record = Record::seeded(ledger_id, one.charged, one.before);
+    let value = serde_json::to_vec(&record)
+        .map_err(|error| Failure::Defect { system: System::Nats, detail: error.to_string() })?;
+    for _ in 0..TRIES {
+        let found = bucket.get(&one.record_key).await?;
+        if found.as_ref().is_some_and(|entry| entry.value[..] == value[..]) {
+            return Ok(());
+        }
+        let revision = found.map_or(0, |entry| entry.revision);
+        match bucket.update(&one.record_key, value.clone().into(), revision).await {
+            Ok(_) => return Ok(()),
+            Err(CasError::Conflict | CasError::Unknown(_)) => {}
+            Err(CasError::Refused(why)) => return Err(Failure::unknown(System::Nats, why)),
+        }
+    }
+    Err(Failure::unknown(System::Nats, format!("record {} changes all the time", one.record_key)))
+}
+
 async fn add_one(bucket: &Bucket, ledger_id: &str, used: &Used) -> Result<(), Failure> {
     let defect = |detail: String| Failure::Defect { system: System::Nats, detail };
     for _ in 0..TRIES {

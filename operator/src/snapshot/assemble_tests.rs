@@ -67,6 +67,7 @@ fn limit(identity: &str, max: u64) -> Limit {
         origin: rule.origin,
         overridden: None,
         seeding: false,
+        count_from: CountFrom::Creation,
     }
 }
 

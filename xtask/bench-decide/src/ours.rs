@@ -17,7 +17,7 @@ use policy::apikey::{self, KeyDigest, Scope};
 use policy::decide::{Facts, Need, authorize, decide};
 use policy::directory::Directory;
 use policy::ledger::{Applied, Record, Terms};
-use policy::limit::{FailureMode, Limit, Match, Measure, Mode, Origin, Per};
+use policy::limit::{CountFrom, FailureMode, Limit, Match, Measure, Mode, Origin, Per};
 use policy::slice::Slice;
 use policy::snapshot::{ApiKey, EventWindow, Snapshot, TenantState};
 use policy::tenant::{Periods, QuotaKey, TenantPolicy};
@@ -222,6 +222,7 @@ fn limit(name: &str, per: Per, window: Window, matches: Match, measure: Measure)
         origin: Origin::default(),
         overridden: None,
         seeding: false,
+        count_from: CountFrom::Creation,
         rollout_percent: 100,
     }
 }

@@ -12,7 +12,6 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use policy::effective::PLAN;
-use policy::limit::Limit;
 use policy::snapshot::Snapshot;
 
 use super::placement::isolation;
@@ -65,10 +64,11 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
 fn standing(ctx: &Context, tenant: &Tenant) -> Option<Standing> {
     let publication = ctx.publications.get(&tenant.name_any())?;
     // Other limits say it themselves; those of the plan have no object of their own in the tenant.
-    let of_plan = |limit: &Limit| limit.origin.kind == PLAN;
-    let seeding = publication.snapshot.limits.iter().any(|limit| limit.seeding && of_plan(limit));
+    let of_plan = || publication.snapshot.limits.iter().filter(|limit| limit.origin.kind == PLAN);
+    let seeding = of_plan().any(|limit| limit.seeding);
+    let lost = of_plan().find_map(|limit| ctx.ledgers.lost(limit.window));
     let reach = ctx.fleet.reach(&publication.snapshot.tenant, publication.revision, Instant::now());
-    let reach = reach.while_seeding(seeding);
+    let reach = reach.while_seeding(seeding).without(lost);
     Some(Standing { revision: publication.revision, reach, published: publication.at })
 }
 

@@ -36,9 +36,11 @@ pub fn dereference(ctx: &Context, limit: &UsageLimit) -> Referred {
     let standing = publication.as_deref().map(|publication| {
         let revision = publication.since(&limit_identity(&key)).unwrap_or(publication.revision);
         let limits = &publication.snapshot.limits;
-        let seeding = limits.iter().any(|limit| limit.seeding && limit.identity == limit_identity(&key));
+        let own = limits.iter().find(|limit| limit.identity == limit_identity(&key));
+        let seeding = own.is_some_and(|limit| limit.seeding);
+        let lost = own.and_then(|limit| ctx.ledgers.lost(limit.window));
         let reach = ctx.fleet.reach(&publication.snapshot.tenant, revision, Instant::now());
-        let reach = reach.while_seeding(seeding);
+        let reach = reach.while_seeding(seeding).without(lost);
         Standing { revision, reach, published: publication.at }
     });
     Referred {
