@@ -219,6 +219,17 @@ impl Record {
         self.holders.retain(|_, holder| !has_ended(holder));
     }
 
+    /// Takes a reservation's entry away; what it spent stands by the pod whose pack will carry it.
+    fn commit(&mut self, op: &Op, pod: Incarnation) -> Result<(), Denied> {
+        if self.holders.get(&pod).is_some_and(|holder| holder.last_op == REAPED) {
+            return Err(Denied::Inconsistent);
+        }
+        let committed = self.committed.entry(pod).or_default();
+        *committed = committed.saturating_add(op.spent);
+        self.holders.remove(&op.by);
+        Ok(())
+    }
+
     /// What `op` makes of `record`.
     ///
     /// # Errors
@@ -254,12 +265,7 @@ impl Record {
         next.used = next.used.saturating_add(op.spent);
         match op.kind {
             OpKind::Commit { pod } => {
-                if next.holders.get(&pod).is_some_and(|holder| holder.last_op == REAPED) {
-                    return Err(Denied::Inconsistent);
-                }
-                let committed = next.committed.entry(pod).or_default();
-                *committed = committed.saturating_add(op.spent);
-                next.holders.remove(&op.by);
+                next.commit(op, pod)?;
                 return Ok(Applied::Changed(next));
             }
             OpKind::Return { units, last } => {
