@@ -23,6 +23,10 @@ pub struct Record {
     /// Units handed out and not yet reported, by pod or reservation.
     #[serde(default)]
     pub holders: BTreeMap<Incarnation, Holder>,
+    /// Units of reservations, by the pod whose packs carry them: packs tell what each pod charged, and this is not in its
+    /// holder's `spent`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub committed: BTreeMap<Incarnation, u64>,
     /// Units in `used` that no pod was granted: they were used before anybody counted ([`Record::seed`]).
     #[serde(default, skip_serializing_if = "is_default")]
     pub seeded: u64,
@@ -57,6 +61,9 @@ pub const RESERVATION_GRACE_MS: i64 = 30_000;
 /// Most reservations of one record at a time: every operation writes all of them.
 pub const MAX_RESERVATIONS: usize = 500;
 
+/// Number of the last operation of a pod that was reaped: it has had all that it will ever have.
+pub(crate) const REAPED: u64 = u64::MAX;
+
 /// One operation of one pod on one record. At most one is under way per pod and record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Op {
@@ -87,7 +94,10 @@ pub enum OpKind {
         expires_ms: Option<i64>,
     },
     /// A reservation is used: what it holds is reported as spent by [`Op::spent`], the rest goes back, and its entry goes.
-    Commit,
+    Commit {
+        /// The pod whose pack will carry the units.
+        pod: Incarnation,
+    },
     /// Units back.
     Return {
         /// How many.
@@ -168,6 +178,7 @@ impl Record {
             ledger_id: terms.ledger_id.to_owned(),
             used: 0,
             holders: BTreeMap::new(),
+            committed: BTreeMap::new(),
             seeded: 0,
             repeats: 0,
         }
@@ -208,6 +219,17 @@ impl Record {
         self.holders.retain(|_, holder| !has_ended(holder));
     }
 
+    /// Takes a reservation's entry away; what it spent stands by the pod whose pack will carry it.
+    fn commit(&mut self, op: &Op, pod: Incarnation) -> Result<(), Denied> {
+        if self.holders.get(&pod).is_some_and(|holder| holder.last_op == REAPED) {
+            return Err(Denied::Inconsistent);
+        }
+        let committed = self.committed.entry(pod).or_default();
+        *committed = committed.saturating_add(op.spent);
+        self.holders.remove(&op.by);
+        Ok(())
+    }
+
     /// What `op` makes of `record`.
     ///
     /// # Errors
@@ -217,7 +239,7 @@ impl Record {
             (Some(record), _) => record.clone(),
             (None, OpKind::Grant { .. }) => Self::new(terms),
             (None, OpKind::Return { .. }) => return Ok(Applied::Dropped),
-            (None, OpKind::Commit) => return Err(Denied::Gone),
+            (None, OpKind::Commit { .. }) => return Err(Denied::Gone),
         };
         let known = next.holders.get(&op.by).copied();
         if known.is_some_and(|holder| op.number <= holder.last_op) {
@@ -227,7 +249,7 @@ impl Record {
             // Only its own last return takes a pod's entry away: this is that return again.
             return Ok(Applied::Already);
         }
-        if known.is_none() && op.kind == OpKind::Commit {
+        if known.is_none() && matches!(op.kind, OpKind::Commit { .. }) {
             return Err(Denied::Gone);
         }
         if next.ledger_id != terms.ledger_id {
@@ -242,8 +264,8 @@ impl Record {
         holder.spent = holder.spent.saturating_add(op.spent);
         next.used = next.used.saturating_add(op.spent);
         match op.kind {
-            OpKind::Commit => {
-                next.holders.remove(&op.by);
+            OpKind::Commit { pod } => {
+                next.commit(op, pod)?;
                 return Ok(Applied::Changed(next));
             }
             OpKind::Return { units, last } => {
@@ -251,6 +273,7 @@ impl Record {
                 next.raise(terms);
                 if last && holder.held == 0 {
                     next.holders.remove(&op.by);
+                    next.committed.remove(&op.by);
                     return Ok(Applied::Changed(next));
                 }
             }

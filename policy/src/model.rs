@@ -138,7 +138,7 @@ impl Model {
             41..=42 => self.land_late(),
             43 => self.return_repeats(),
             44..=45 => self.reserve(),
-            46..=47 => self.end_reservation(),
+            46..=47 => self.end_reservation(pod),
             _ => self.pods[pod].policy = self.caps.len() - 1,
         }
     }

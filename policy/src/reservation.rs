@@ -150,9 +150,10 @@ impl Hold {
         Op { by: holder, number: 1, after: 0, spent: 0, kind }
     }
 
-    /// Uses `spent` of it; the rest goes back.
-    pub fn commit(&self, holder: Incarnation, spent: u64) -> Op {
-        Op { by: holder, number: 2, after: 1, spent: spent.min(self.units), kind: OpKind::Commit }
+    /// Uses `spent` of it, in a pack of `pod`; the rest goes back.
+    pub fn commit(&self, holder: Incarnation, spent: u64, pod: Incarnation) -> Op {
+        let kind = OpKind::Commit { pod };
+        Op { by: holder, number: 2, after: 1, spent: spent.min(self.units), kind }
     }
 
     /// Gives `units` back, which is all that the record says is held.

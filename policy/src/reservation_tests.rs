@@ -6,6 +6,8 @@ use crate::window::Period;
 
 const TERMS: Terms<'static> = Terms { cap: 100, cap_generation: 1, ledger_id: "l" };
 
+const POD: Incarnation = Incarnation(77);
+
 fn hold(rule: u64, units: u64) -> Hold {
     Hold { key: QuotaKey { rule, subject: 7, period_start_ms: 1_000 }, units }
 }
@@ -78,13 +80,35 @@ fn what_is_not_spent_comes_back_and_nothing_is_spent_twice() {
     let (r, hold) = (Incarnation(9), hold(1, 60));
     let record = apply(None, &hold.grant(r, 0, 1_000)).unwrap();
     assert_eq!(record.as_ref().unwrap().free(), 40);
-    let committed = apply(record.as_ref(), &hold.commit(r, 50)).unwrap();
+    let committed = apply(record.as_ref(), &hold.commit(r, 50, POD)).unwrap();
     assert_eq!(committed.as_ref().map(|record| (record.used, record.free())), Some((50, 50)));
-    assert_eq!(apply(committed.as_ref(), &hold.commit(r, 50)), Err(Denied::Gone));
+    assert_eq!(apply(committed.as_ref(), &hold.commit(r, 50, POD)), Err(Denied::Gone));
     let released = apply(record.as_ref(), &Hold::release(r, 60)).unwrap();
     assert_eq!(released.as_ref().map(|record| (record.used, record.free())), Some((0, 100)));
     assert_eq!(apply(released.as_ref(), &Hold::release(r, 60)), Ok(released.clone()), "repeated");
-    assert_eq!(apply(released.as_ref(), &hold.commit(r, 50)), Err(Denied::Gone));
+    assert_eq!(apply(released.as_ref(), &hold.commit(r, 50, POD)), Err(Denied::Gone));
+}
+
+#[test]
+fn what_a_dead_pod_committed_is_counted_once_and_only_if_its_pack_is_stored() {
+    let (r, hold) = (Incarnation(9), hold(1, 60));
+    let record = apply(None, &hold.grant(r, 0, 1_000)).unwrap();
+    let committed = apply(record.as_ref(), &hold.commit(r, 50, POD)).unwrap().unwrap();
+    assert_eq!(committed.reap(POD, 50, 0).unwrap().used, 50, "its pack is stored");
+    assert_eq!(committed.reap(POD, 0, 0).unwrap().used, 0, "its pack never will be");
+    // It may lease afterwards like any pod, and its account goes on.
+    let kind = OpKind::Grant { at_least: 5, want: 5, now_ms: 0, expires_ms: None };
+    let leased =
+        apply(Some(&committed), &Op { by: POD, number: 1, after: 0, spent: 0, kind }).unwrap().unwrap();
+    assert_eq!((leased.held_by(POD), leased.reap(POD, 53, 0).unwrap().used), (5, 53));
+    // A pod that was taken for dead commits nothing any more.
+    let next = Incarnation(10);
+    let reaped = apply(Some(&committed.reap(POD, 50, i64::MAX).unwrap()), &hold.grant(next, 0, 1_000));
+    assert!(matches!(reaped, Err(Denied::Exhausted { .. })), "50 of 100 are used");
+    let hold = Hold { units: 40, ..hold };
+    let reaped =
+        apply(Some(&committed.reap(POD, 50, i64::MAX).unwrap()), &hold.grant(next, 0, 1_000)).unwrap();
+    assert_eq!(apply(reaped.as_ref(), &hold.commit(next, 40, POD)), Err(Denied::Inconsistent));
 }
 
 #[test]
@@ -98,7 +122,7 @@ fn an_ended_reservation_holds_for_the_grace_and_not_longer() {
     ));
     let after = at(1_000 + RESERVATION_GRACE_MS).unwrap();
     assert_eq!(after.as_ref().map(|record| (record.held_by(ended), record.held_by(next))), Some((0, 41)));
-    assert_eq!(apply(after.as_ref(), &hold(1, 60).commit(ended, 60)), Err(Denied::Gone));
+    assert_eq!(apply(after.as_ref(), &hold(1, 60).commit(ended, 60, POD)), Err(Denied::Gone));
 }
 
 #[test]

@@ -6,10 +6,7 @@
 
 use event::Incarnation;
 
-use crate::ledger::{Holder, Record};
-
-/// Number of the last operation of a pod that was reaped: it has had all that it will ever have.
-const REAPED: u64 = u64::MAX;
+use crate::ledger::{Holder, REAPED, Record};
 
 impl Record {
     /// The record of a quota of which only is known what was `charged` to it, and what was used `before` anybody counted.
@@ -21,6 +18,7 @@ impl Record {
             ledger_id: ledger_id.to_owned(),
             used: charged.saturating_add(before),
             holders: std::collections::BTreeMap::new(),
+            committed: std::collections::BTreeMap::new(),
             seeded: before,
             repeats: 0,
         }
@@ -38,10 +36,19 @@ impl Record {
     /// `forget_ms` and lets no operation of that pod pass which is still on its way. `None` when it is not in the record, or was
     /// reaped before.
     pub fn reap(&self, dead: Incarnation, charged: u64, forget_ms: i64) -> Option<Self> {
-        let holder = self.holders.get(&dead).filter(|holder| holder.last_op != REAPED)?;
         let mut next = self.clone();
+        let committed = next.committed.remove(&dead);
+        let holder = match (self.holders.get(&dead), committed) {
+            (Some(holder), _) => Some(*holder).filter(|holder| holder.last_op != REAPED)?,
+            // It only ever carried reservations.
+            (None, committed) => committed.map(|_| Holder::default())?,
+        };
+        let reported = holder.spent.saturating_add(committed.unwrap_or(0));
         // In this order: repeats may have taken from `used` what this pod reported.
-        next.used = next.used.saturating_add(charged).saturating_sub(holder.spent);
+        let known = next.used.saturating_add(charged);
+        next.used = known.saturating_sub(reported);
+        // What they took beyond that comes back when other pods report it.
+        next.repeats = next.repeats.saturating_sub(reported.saturating_sub(known));
         let reaped = Holder { held: 0, last_op: REAPED, spent: charged, expires_ms: Some(forget_ms) };
         next.holders.insert(dead, reaped);
         Some(next)
@@ -49,10 +56,10 @@ impl Record {
 
     /// Pods that the record knows and that were not reaped.
     pub fn pods(&self) -> impl Iterator<Item = (Incarnation, Holder)> + '_ {
-        self.holders
-            .iter()
-            .filter(|(_, holder)| holder.expires_ms.is_none())
-            .map(|(pod, holder)| (*pod, *holder))
+        let holders = self.holders.iter().filter(|(_, holder)| holder.expires_ms.is_none());
+        let only_committed = self.committed.keys().filter(|pod| !self.holders.contains_key(pod));
+        let holders = holders.map(|(pod, holder)| (*pod, *holder));
+        holders.chain(only_committed.map(|pod| (*pod, Holder::default())))
     }
 
     /// Gives back units that were charged for events which were stored before: `total` of them since the record was made.
@@ -108,6 +115,16 @@ mod tests {
         let reported = Record { used: 4, ..back };
         let back = reported.return_repeats(5).unwrap();
         assert_eq!((back.used, back.repeats, back.return_repeats(5)), (2, 5, None));
+    }
+
+    #[test]
+    fn repeats_that_took_what_a_dead_pod_never_stored_come_back_later() {
+        // Another pod's 3 were repeats and are not reported yet: they came out of what the dead pod reported.
+        let back = record(3, Holder { spent: 3, ..Holder::default() }).return_repeats(3).unwrap();
+        let reaped = back.reap(A, 0, 1_000).unwrap();
+        assert_eq!((reaped.used, reaped.repeats), (0, 0));
+        let reported = Record { used: 3, ..reaped };
+        assert_eq!(reported.return_repeats(3).unwrap().used, 0);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Quotas {
         let Some(rule) = under.rule(&part.hold.key) else { return Ok(Committed::Nothing) };
         let entry = self.place(under, rule, &part.hold.key)?;
         let spent = part.covers.map_or(0, |need| need.units);
-        let op = part.hold.commit(holder, spent);
+        let op = part.hold.commit(holder, spent, self.pod.incarnation);
         let terms = terms(&under.policy.rules()[rule].limit, &entry);
         match (self.ledger.run(&entry, &terms, Attempt::new(op, 0, None)).await, part.covers) {
             (Ok(_), Some(need)) => {

@@ -27,7 +27,6 @@ pub(super) struct Settled {
     dead: Vec<Incarnation>,
     /// Reservations that may be committed: units and end.
     open: Vec<(Incarnation, u64, i64)>,
-    committed: u64,
 }
 
 impl Settled {
@@ -116,7 +115,7 @@ impl Model {
         let Some(record) = &self.record else { return };
         let stored: u64 = self.settled.stored.values().sum();
         let before = record.seeded;
-        let right = stored + self.settled.committed + before - self.settled.repeats;
+        let right = stored + before - self.settled.repeats;
         if record.used != right || record.pods().count() > 0 {
             self.violate(&format!("{} used, {right} stored", record.used));
         }
@@ -155,24 +154,33 @@ impl Model {
         }
     }
 
-    /// Commits, releases or forgets a reservation; each once, whatever is asked again.
-    pub(super) fn end_reservation(&mut self) {
+    /// Commits, releases or forgets a reservation; each once, whatever is asked again. A pod that is fenced answers nobody.
+    pub(super) fn end_reservation(&mut self, at: usize) {
+        let pod = self.pods[at].id;
+        if self.settled.is_fenced(pod) {
+            return;
+        }
         let Some((by, units, _)) = self.settled.open.pop() else { return };
         let choice = self.random.below(4);
         let spent = 1 + self.random.below(units);
         let (spent, kind) = match choice {
             0 => return,
             1 => (0, OpKind::Return { units, last: true }),
-            _ => (spent, OpKind::Commit),
+            _ => (spent, OpKind::Commit { pod }),
         };
         let op = Op { by, number: 2, after: 1, spent, kind };
         match Record::apply(self.record.as_ref(), &self.newest(), &op) {
             Ok(Applied::Changed(next)) => self.put(Some(next)),
             other => return self.violate(&format!("a reservation that has not ended gave {other:?}")),
         }
-        self.settled.committed += spent;
         self.report.admitted += spent;
-        let again = Op { kind: OpKind::Commit, spent: units, ..op };
+        // Whatever becomes of the pack, the units are used.
+        if self.random.one_in(2) {
+            self.land(pod, spent);
+        } else {
+            self.settled.float(pod, spent);
+        }
+        let again = Op { kind: OpKind::Commit { pod }, spent: units, ..op };
         if Record::apply(self.record.as_ref(), &self.newest(), &again) != Err(Denied::Gone) {
             self.violate("a reservation was used twice");
         }
