@@ -54,9 +54,9 @@ fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
             text(READY, ConditionStatus::True, "Ready"),
             text(ACCEPTED, ConditionStatus::True, "Accepted"),
             text(PROGRAMMED, ConditionStatus::True, "Programmed"),
+            text(COUNTS_RECONCILED, ConditionStatus::True, "Reconciled"),
             text(ENFORCED, ConditionStatus::True, "Enforcing"),
             text(NAMESPACES_CLAIMED, ConditionStatus::True, "Claimed"),
-            text(COUNTS_RECONCILED, ConditionStatus::True, "Reconciled"),
         ]
     );
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
