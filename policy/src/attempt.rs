@@ -82,6 +82,10 @@ impl Attempt {
         self.sent
     }
 
+    fn is_reservation(&self) -> bool {
+        matches!(self.op.kind, OpKind::Grant { expires_ms: Some(_), .. })
+    }
+
     /// What to do next.
     pub fn step(&mut self, terms: &Terms<'_>) -> Step {
         loop {
@@ -94,7 +98,10 @@ impl Attempt {
                 Err(_) if known.remembered => self.known = None,
                 // An earlier send may still arrive. Its number is used up by an operation that only reports, so that either
                 // that one or this one is in the record, and what is held is known.
-                Err(Denied::Exhausted { .. } | Denied::OldPolicy | Denied::Crowded) if self.sent => {
+                // A reservation that still arrives is nobody's, and ends by itself.
+                Err(Denied::Exhausted { .. } | Denied::OldPolicy | Denied::Crowded)
+                    if self.sent && !self.is_reservation() =>
+                {
                     self.op.kind = OpKind::Return { units: 0, last: false };
                 }
                 Err(denied) => return Step::Done(Outcome::Denied(denied, known.record.clone())),
