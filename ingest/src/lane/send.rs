@@ -8,10 +8,8 @@ use event::names::COUNTS_HEADER;
 use event::pack::Writer;
 use event::{Lane, PackId};
 use jetstream::error::code;
-use jetstream::publish::{
-    EXPECTED_LAST_SUBJECT_SEQUENCE, EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT, EXPECTED_STREAM,
-};
-use jetstream::{PublishError, Publisher};
+use jetstream::publish::EXPECTED_STREAM;
+use jetstream::{PublishError, Publisher, fence};
 use tokio::sync::watch;
 
 use crate::metrics::{Metrics, RequestLabels};
@@ -92,10 +90,9 @@ impl Sender {
         }
         let (stream, subject, id) = (lane.stream(), lane.packs_subject(), pack.id.to_string());
         let mut headers = vec![(COUNTS_HEADER, pack.counts.as_str()), (EXPECTED_STREAM, stream.as_str())];
-        let fence = lane.fence_subject(self.pod.incarnation, slot);
+        let fence_subject = lane.fence_subject(self.pod.incarnation, slot);
         if pack.fenced {
-            headers.push((EXPECTED_LAST_SUBJECT_SEQUENCE, "0"));
-            headers.push((EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT, &fence));
+            headers.extend(fence::expectation(&fence_subject));
         }
         let mut first = true;
         loop {
