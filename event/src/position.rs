@@ -21,7 +21,9 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// Written by a build that this one does not understand.
-    #[error("intent version {0} is not supported (this build reads {OLDEST_INTENT_VERSION} to {INTENT_VERSION})")]
+    #[error(
+        "intent version {0} is not supported (this build reads {OLDEST_INTENT_VERSION} to {INTENT_VERSION})"
+    )]
     UnknownVersion(u8),
     /// Not a record.
     #[error("the intent is unreadable: {0}")]

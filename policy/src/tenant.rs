@@ -174,6 +174,13 @@ impl QuotaKey {
         LedgerKey { lineage, epoch, period_start_s, subject: &subject, identity }.to_string()
     }
 
+    /// The quota of a record.
+    pub fn of_record(key: &LedgerKey<'_>) -> Option<Self> {
+        let subject = key.subject.parse::<UserKey>().ok()?.0;
+        let rule = hash_of([key.lineage, key.identity, key.epoch]);
+        Some(Self { rule, subject, period_start_ms: key.period_start_s.checked_mul(1_000)? })
+    }
+
     /// The same for a rate, which has one record for all its windows.
     pub fn rate(&self) -> Self {
         Self { period_start_ms: 0, ..*self }
@@ -218,7 +225,7 @@ pub fn subject(per: Per, user: UserKey, key: &ApiKey) -> u128 {
     }
 }
 
-fn hash_of<const N: usize>(parts: [&String; N]) -> u64 {
+fn hash_of<const N: usize>(parts: [&str; N]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
