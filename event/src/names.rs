@@ -6,7 +6,7 @@
 //! | packs of a lane | subject `usage.<lane>.packs` |
 //! | publish fence of a lane | subject `usage.<lane>.fence.<incarnation>.<slot>` |
 //! | what was refused | stream `VIOLATIONS` |
-//! | a lane's tables | `tenant_<tenant>.events_raw`, `pool_<n>.events_raw` (and `.removed`, `.violations_raw`) |
+//! | a lane's tables | `tenant_<tenant>.events_raw`, `pool_<n>.events_raw` (and `.removed`, `.charges`, `.violations_raw`) |
 //! | what people query | views `tenant_<tenant>.events` and `.violations` |
 //! | transit key and its policy | `mp-<tenant>` |
 //! | policy snapshot | bucket `policy`, key `tenant.<tenant>` |
@@ -125,6 +125,11 @@ impl Lane {
         format!("usage.{self}.packs")
     }
 
+    /// Subject that fences one slot of one pod: once a message stands there, no pack that names it is stored any more.
+    pub fn fence_subject(&self, incarnation: crate::Incarnation, slot: u8) -> String {
+        format!("usage.{self}.fence.{incarnation}.{slot}")
+    }
+
     /// Database of the lane's tables.
     pub fn database(&self) -> String {
         match self {
@@ -167,6 +172,8 @@ impl<'de> Deserialize<'de> for Lane {
     }
 }
 
+/// Packs of one lane that a pod has on their way at once, each in a slot of its own: what a dead pod must be fenced off from.
+pub const FENCE_SLOTS: u8 = 8;
 /// Prefix of every pool shard's database.
 pub const POOL_PREFIX: &str = "pool_";
 /// Prefix of every lane stream.
@@ -195,6 +202,8 @@ pub const VIOLATIONS_TABLE: &str = "violations_raw";
 pub const VIOLATIONS_VIEW: &str = "violations";
 /// Key of the sink's record for that stream in bucket [`INTENTS_BUCKET`]; lanes are lower case, so none is called like it.
 pub const VIOLATIONS_INTENT: &str = "VIOLATIONS";
+/// Table of what pods charged to quotas that never start anew, inside [`Lane::database`].
+pub const CHARGES_TABLE: &str = "charges";
 /// Raw table of a lane, inside [`Lane::database`].
 pub const RAW_TABLE: &str = "events_raw";
 /// Table of events that a lane's sink removed, inside [`Lane::database`].

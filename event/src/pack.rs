@@ -136,6 +136,11 @@ impl Writer {
         self.events += 1;
     }
 
+    /// Whether an event was charged to a quota that never starts anew.
+    pub fn charges_totals(&self) -> bool {
+        self.keys.iter().any(|key| crate::ledger_key::is_total(key))
+    }
+
     /// Value of the `Mp-Counts` header: `<tenant number>=<events>,…`.
     pub fn counts_header(&self) -> String {
         let pairs: Vec<String> = self

@@ -4,7 +4,9 @@
 use serde::Deserialize;
 
 /// The version of the sink's record.
-pub const INTENT_VERSION: u8 = 1;
+pub const INTENT_VERSION: u8 = 2;
+/// The oldest version that is read.
+pub const OLDEST_INTENT_VERSION: u8 = 1;
 
 /// Everything up to `sequence` of the lane's stream is dealt with: its events are in the tables, or were repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +21,9 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// Written by a build that this one does not understand.
-    #[error("intent version {0} is not supported (this build reads version {INTENT_VERSION})")]
+    #[error(
+        "intent version {0} is not supported (this build reads {OLDEST_INTENT_VERSION} to {INTENT_VERSION})"
+    )]
     UnknownVersion(u8),
     /// Not a record.
     #[error("the intent is unreadable: {0}")]
@@ -53,7 +57,7 @@ impl Position {
         }
         let unreadable = |error: serde_json::Error| PositionError::Unreadable(error.to_string());
         let head: Head = serde_json::from_slice(record).map_err(unreadable)?;
-        if head.version != INTENT_VERSION {
+        if !(OLDEST_INTENT_VERSION..=INTENT_VERSION).contains(&head.version) {
             return Err(PositionError::UnknownVersion(head.version));
         }
         let intent: Intent = serde_json::from_slice(record).map_err(unreadable)?;
@@ -85,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_no_position() {
-        assert_eq!(Position::decode(br#"{"version":2}"#), Err(PositionError::UnknownVersion(2)));
+        assert_eq!(Position::decode(br#"{"version":3}"#), Err(PositionError::UnknownVersion(3)));
         assert!(matches!(Position::decode(b"{}"), Err(PositionError::Unreadable(_))));
     }
 }

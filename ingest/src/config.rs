@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use event::names::FENCE_SLOTS;
 
 /// Accepts usage events, decides, and publishes them to the tenants' lanes.
 #[derive(Debug, Clone, Parser)]
@@ -44,8 +45,9 @@ pub struct Config {
     #[arg(long, env = "MP_POD_NAME", default_value = "ingest")]
     pub pod_name: String,
     /// Packs of one lane that may await their acknowledgement at once.
-    #[arg(long, env = "MP_PACKS_IN_FLIGHT", default_value_t = 8)]
-    pub packs_in_flight: usize,
+    #[arg(long, env = "MP_PACKS_IN_FLIGHT", default_value_t = FENCE_SLOTS,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(FENCE_SLOTS)))]
+    pub packs_in_flight: u8,
     /// Quota keys (users, mostly) whose slices are kept in memory, about half a kilobyte each; the longest unused go back to
     /// the ledger first.
     #[arg(long, env = "MP_QUOTA_KEYS", default_value_t = 200_000)]

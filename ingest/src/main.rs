@@ -18,6 +18,7 @@ mod violations;
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use clap::Parser;
@@ -30,6 +31,9 @@ use tracing_subscriber::EnvFilter;
 
 use app::App;
 use config::Config;
+
+/// How long requests under way may take to be answered 503 when this process was taken for dead.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -54,7 +58,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(serve_admin(admin, http::admin(app.clone())));
     tracing::info!(listen = %config.listen, incarnation = %app.pod.incarnation, "serving");
     let terminated = terminated()?;
-    axum::serve(listener, http::public(app.clone())).with_graceful_shutdown(terminated).await?;
+    let serving = axum::serve(listener, http::public(app.clone())).with_graceful_shutdown(terminated);
+    tokio::select! {
+        served = serving => served?,
+        // Nothing is given back: it was taken already.
+        () = app.pod.declared_dead() => {
+            tokio::time::sleep(LAST_ANSWERS).await;
+            return Err("this process was taken for dead".into());
+        }
+    }
     quota::return_all(&app.quotas).await;
     tracing::info!("drained");
     Ok(())

@@ -9,7 +9,8 @@ use event::Incarnation;
 use event::names::{PODS_BUCKET, POLICY_BUCKET};
 use futures_util::StreamExt;
 use jetstream::{Bucket, Client, WatchEvent};
-use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, INTERVAL_MS, SELF_FENCE_MS};
+use policy::heartbeat::{DROPPED_AFTER_MS, Heartbeat, INTERVAL_MS, SELF_FENCE_MS, SILENT_MAX_MS};
+use tokio::sync::watch;
 
 use crate::clock::{self, Clock, MAX_OFFSET_MS};
 use crate::metrics::Metrics;
@@ -29,19 +30,46 @@ pub struct Pod {
     /// Milliseconds after `started` at which the last acknowledged heartbeat was *sent*; zero before the first.
     last_beat_ms: AtomicU64,
     live: AtomicU64,
+    /// Whether others have taken this process for dead: it ends, and its successor is another incarnation.
+    dead: watch::Sender<bool>,
 }
 
 impl Pod {
     /// A pod that has not beaten yet: it is fenced.
     pub fn new(incarnation: Incarnation, name: String) -> Self {
         let (last_beat_ms, live) = (AtomicU64::new(0), AtomicU64::new(1));
-        Self { incarnation, name, started: Instant::now(), last_beat_ms, live }
+        Self {
+            incarnation,
+            name,
+            started: Instant::now(),
+            last_beat_ms,
+            live,
+            dead: watch::Sender::new(false),
+        }
+    }
+
+    /// This process was taken for dead, or must take itself for it: it admits nothing more, and ends.
+    pub fn declare_dead(&self, why: &str) {
+        if !self.dead.send_replace(true) {
+            tracing::error!(why, "this process was taken for dead: it ends");
+        }
+    }
+
+    /// Returns when this process was taken for dead.
+    pub async fn declared_dead(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// Whether this process was taken for dead.
+    pub fn is_dead(&self) -> bool {
+        *self.dead.borrow()
     }
 
     /// Whether the operator may have stopped waiting for this pod: then it must answer 503.
     pub fn is_fenced(&self) -> bool {
         let last = self.last_beat_ms.load(Ordering::Acquire);
-        last == 0 || self.elapsed_ms().saturating_sub(last) > SELF_FENCE_MS
+        self.is_dead() || last == 0 || self.elapsed_ms().saturating_sub(last) > SELF_FENCE_MS
     }
 
     /// Pods alive, this one included.
@@ -65,15 +93,21 @@ pub async fn beat(
     let bucket = open(&client, PODS_BUCKET).await;
     let policy = open(&client, POLICY_BUCKET).await;
     tokio::spawn(count(bucket.clone(), pod.clone()));
-    let (mut beat, mut drained_revision) = (0, 0);
+    let (mut beat, mut drained_revision, mut last_server_ms) = (0, 0, None);
     let mut ticks = tokio::time::interval(Duration::from_millis(INTERVAL_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         // A change of what is enforced is told at once, so that whoever waits for it need not wait for the next beat.
         tokio::select! {
-            _ = ticks.tick() => measure(&bucket, &clock, &metrics).await,
+            _ = ticks.tick() => {}
             () = store.changed() => tokio::time::sleep(Duration::from_millis(GATHER_MS)).await,
             () = store.drained_beyond(drained_revision) => {}
+        }
+        let Some(server_ms) = measure(&bucket, &clock, &metrics).await else { continue };
+        // Whatever this process slept through, it also slept through its own death.
+        if last_server_ms.is_some_and(|last| server_ms.saturating_sub(last) > SILENT_MAX_MS) {
+            pod.declare_dead("it was silent for so long that nobody remembers it");
+            return;
         }
         // In this order: a cap is said to be on its way back before the revision that lowers it is in force.
         drained_revision = store.drained_revision();
@@ -100,7 +134,10 @@ pub async fn beat(
             Ok(_) if pod.is_fenced() && is_behind(&policy, &store).await => {
                 tracing::info!("policy has gone on meanwhile: serving once it is applied");
             }
-            Ok(_) => pod.last_beat_ms.store(sent_ms, Ordering::Release),
+            Ok(_) => {
+                pod.last_beat_ms.store(sent_ms, Ordering::Release);
+                last_server_ms = Some(server_ms);
+            }
             Err(error) => tracing::warn!(%error, "the heartbeat was not acknowledged"),
         }
     }
@@ -118,18 +155,16 @@ async fn is_behind(policy: &Bucket, store: &Store) -> bool {
     }
 }
 
-async fn measure(bucket: &Bucket, clock: &Clock, metrics: &Metrics) {
+/// Compares the clock with the server's, which it returns.
+async fn measure(bucket: &Bucket, clock: &Clock, metrics: &Metrics) -> Option<u64> {
     let sent_ms = clock::local_ms();
-    if let Ok(server_ms) = bucket.server_time().await {
-        clock.observe(server_ms, sent_ms, clock::local_ms());
-        metrics.clock_offset_ms.set(clock.offset_ms());
-        if clock.offset_ms().abs() > MAX_OFFSET_MS {
-            tracing::error!(
-                offset_ms = clock.offset_ms(),
-                "the clock is off: not ready until it is set right"
-            );
-        }
+    let server_ms = bucket.server_time().await.ok()?;
+    clock.observe(server_ms, sent_ms, clock::local_ms());
+    metrics.clock_offset_ms.set(clock.offset_ms());
+    if clock.offset_ms().abs() > MAX_OFFSET_MS {
+        tracing::error!(offset_ms = clock.offset_ms(), "the clock is off: not ready until it is set right");
     }
+    Some(server_ms)
 }
 
 /// Counts pods by when their last heartbeat arrived here; only slice sizes depend on it.

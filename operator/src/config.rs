@@ -69,7 +69,7 @@ pub struct Nats {
     #[arg(long, env = "MP_REPLICAS", default_value_t = 1)]
     pub replicas: usize,
     /// Hours for which a lane keeps packs: longer than the longest outage behind it.
-    #[arg(long, env = "MP_LANE_HOURS", default_value_t = 24)]
+    #[arg(long, env = "MP_LANE_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..))]
     pub lane_hours: u64,
     /// MiB that a lane reserves at most.
     #[arg(long, env = "MP_LANE_MAX_MIB", default_value_t = 1024)]

@@ -17,6 +17,7 @@ mod installation;
 mod ledgers;
 mod observe;
 mod passage;
+mod reaper;
 #[cfg(test)]
 mod rights_tests;
 mod seeding;

@@ -55,6 +55,8 @@ pub struct Metrics {
     snapshots: Family<Name, Counter>,
     pods: Family<Name, Gauge>,
     lost_ledgers: Gauge,
+    reaped_pods: Counter,
+    reclaimed_units: Family<Name, Counter>,
 }
 
 impl Default for Metrics {
@@ -75,6 +77,8 @@ impl Default for Metrics {
             snapshots: Family::default(),
             pods: Family::default(),
             lost_ledgers: Gauge::default(),
+            reaped_pods: Counter::default(),
+            reclaimed_units: Family::default(),
         };
         let m = &metrics;
         let runtime = "controller_runtime";
@@ -112,6 +116,16 @@ impl Default for Metrics {
             "meterplane_lost_ledgers",
             "Buckets of quota records that are gone: their limits refuse until they are reseeded",
             m.lost_ledgers.clone(),
+        );
+        registry.register(
+            "meterplane_reaped_pods",
+            "Dead pods that were settled, once for each lane that they charged totals in",
+            m.reaped_pods.clone(),
+        );
+        registry.register(
+            "meterplane_reclaimed_units",
+            "Units of quotas that never start anew which came back, by what had taken them",
+            m.reclaimed_units.clone(),
         );
         registry.register("meterplane_ingest_pods", "Ingest pods by state", m.pods.clone());
         Self { registry: Arc::new(registry), ..metrics }
@@ -151,6 +165,17 @@ impl Metrics {
     /// Notes how many quota ledgers are lost.
     pub fn lost_ledgers(&self, count: usize) {
         self.lost_ledgers.set(count as i64);
+    }
+
+    /// Counts dead pods that were settled in a lane, and the units that came back.
+    pub fn reaped(&self, pods: usize, units: u64) {
+        self.reaped_pods.inc_by(pods as u64);
+        self.reclaimed_units.get_or_create(&Name { name: "dead pods" }).inc_by(units);
+    }
+
+    /// Counts units of repeated events that came back.
+    pub fn repeats_returned(&self, units: u64) {
+        self.reclaimed_units.get_or_create(&Name { name: "repeated events" }).inc_by(units);
     }
 
     /// All metrics as OpenMetrics text.

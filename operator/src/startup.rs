@@ -13,7 +13,9 @@ use crate::controllers::{access_policy, api_key, lane_pool, plan, tenant, trigge
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
-use crate::{audits, belonging, data_plane, enforcement, fleet, installation, ledgers, seeding, snapshot};
+use crate::{
+    audits, belonging, data_plane, enforcement, fleet, installation, ledgers, reaper, seeding, snapshot,
+};
 
 /// Time before a failed start-up step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -190,6 +192,8 @@ pub async fn run(started: Started) -> JoinSet<()> {
     tasks.spawn(async move { ledgers::run(context).await });
     let context = ctx.clone();
     tasks.spawn(async move { seeding::run(context).await });
+    let context = ctx.clone();
+    tasks.spawn(async move { reaper::run(&context).await });
     tasks.spawn(async move { snapshot::index::run(&ctx).await });
     tasks
 }

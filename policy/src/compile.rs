@@ -252,7 +252,9 @@ fn kept(mut old: Limit, inputs: &Inputs<'_>) -> Limit {
 }
 
 fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Limit {
-    let epoch = counting_epoch(rule, &inputs.time_zone);
+    // What never starts anew does not depend on where days begin.
+    let zone = if rule.window == Window::Total { "" } else { &inputs.time_zone };
+    let epoch = counting_epoch(rule, zone);
     let over = override_of(rule, inputs);
     let max = over.map_or(rule.max, |over| over.max);
     let same_data = inputs.previous.is_some_and(|old| old.lineage == inputs.lineage);

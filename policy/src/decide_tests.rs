@@ -2,6 +2,7 @@ use super::*;
 use crate::limit::{CountFrom, FailureMode, Limit, Match, Mode, Origin, Per};
 use crate::snapshot::tests::snapshot;
 use crate::window::Window;
+use event::ledger_key::LedgerKey;
 use event::wire::{Form, parse};
 
 const NOW_MS: i64 = 1_769_900_000_000;
@@ -126,6 +127,9 @@ fn quota_records_are_told_apart_by_subject_and_period() {
     assert_eq!(key(u128::MAX, -1).to_string().parse(), Ok(key(u128::MAX, -1)));
     assert!("1.2".parse::<QuotaKey>().is_err());
     assert!(name(key(u128::MAX, NOW_MS)).ends_with(".plan.exports"));
+    let whole = key(7, 1_000_000);
+    let text = name(whole);
+    assert_eq!(LedgerKey::parse(&text).and_then(|key| QuotaKey::of_record(&key)), Some(whole));
     assert!(
         name(key(1, 0)).bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=./".contains(&b)),
         "a legal KV key"

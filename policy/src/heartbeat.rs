@@ -9,6 +9,11 @@ pub const INTERVAL_MS: u64 = 1_000;
 pub const SELF_FENCE_MS: u64 = 3_000;
 /// The operator counts a pod until this long after its last heartbeat.
 pub const DROPPED_AFTER_MS: u64 = 6_000;
+/// A pod that was silent for longer, by the server's clock, ends itself: the fence that keeps a dead pod's packs out is kept
+/// for no longer than the packs of its lanes, an hour at the least.
+pub const SILENT_MAX_MS: u64 = 30 * 60_000;
+/// A pod is taken for dead this long after its last heartbeat.
+pub const DEAD_AFTER_MS: u64 = 30_000;
 
 /// A pod's heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

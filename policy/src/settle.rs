@@ -54,6 +54,11 @@ impl Record {
         Some(next)
     }
 
+    /// Whether a pod was taken for dead: it must end, and another incarnation begin.
+    pub fn is_reaped(&self, pod: Incarnation) -> bool {
+        self.holders.get(&pod).is_some_and(|holder| holder.last_op == REAPED)
+    }
+
     /// Pods that the record knows and that were not reaped.
     pub fn pods(&self) -> impl Iterator<Item = (Incarnation, Holder)> + '_ {
         let holders = self.holders.iter().filter(|(_, holder)| holder.expires_ms.is_none());
@@ -89,6 +94,7 @@ mod tests {
         let reaped = record(50, holder).reap(A, 37, 1_000).unwrap();
         assert_eq!((reaped.used, reaped.pods().count(), reaped.free()), (57, 0, 43));
         assert_eq!(reaped.reap(A, 37, 1_000), None, "a second time changes nothing");
+        assert!(reaped.is_reaped(A) && !record(50, holder).is_reaped(A));
         let kind = OpKind::Grant { at_least: 1, want: 9, now_ms: 0, expires_ms: None };
         let late = Op { by: A, number: 5, after: 4, spent: 0, kind };
         let terms = Terms { cap: 100, cap_generation: 1, ledger_id: "l" };

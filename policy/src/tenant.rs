@@ -1,5 +1,6 @@
 //! A snapshot made ready to decide: expressions compiled, zone loaded, keys of quota records prepared.
 
+use event::ledger_key::LedgerKey;
 use event::violation::Effect;
 use event::{TenantName, UserKey};
 use jiff::tz::TimeZone;
@@ -165,13 +166,19 @@ pub struct QuotaKey {
 }
 
 impl QuotaKey {
-    /// The key of the record in its ledger bucket:
-    /// `<lineage>.<epoch>.<period start in seconds>.<subject>.<limit identity>`. The identity stands last because it
-    /// may hold dots.
+    /// The key of the record in its ledger bucket.
     pub fn record_key(&self, lineage: &str, limit: &Limit) -> String {
-        let seconds = self.period_start_ms.div_euclid(1_000);
         let subject = event::ids::base32(self.subject);
-        format!("{lineage}.{}.{seconds}.{subject}.{}", limit.epoch, limit.identity)
+        let period_start_s = self.period_start_ms.div_euclid(1_000);
+        let (epoch, identity) = (&limit.epoch, &limit.identity);
+        LedgerKey { lineage, epoch, period_start_s, subject: &subject, identity }.to_string()
+    }
+
+    /// The quota of a record.
+    pub fn of_record(key: &LedgerKey<'_>) -> Option<Self> {
+        let subject = key.subject.parse::<UserKey>().ok()?.0;
+        let rule = hash_of([key.lineage, key.identity, key.epoch]);
+        Some(Self { rule, subject, period_start_ms: key.period_start_s.checked_mul(1_000)? })
     }
 
     /// The same for a rate, which has one record for all its windows.
@@ -218,7 +225,7 @@ pub fn subject(per: Per, user: UserKey, key: &ApiKey) -> u128 {
     }
 }
 
-fn hash_of<const N: usize>(parts: [&String; N]) -> u64 {
+fn hash_of<const N: usize>(parts: [&str; N]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());

@@ -145,6 +145,16 @@ impl<'a> Batch<'a> {
         self.parts.iter().filter_map(|part| part.pack.as_ref()).map(|pack| pack.received_ms).min()
     }
 
+    /// Its packs in order: sequence, ordinal of the first event, pack.
+    pub fn packs(&self) -> impl Iterator<Item = (u64, u32, &Pack<'a>)> {
+        let mut next = self.first_ordinal;
+        self.parts.iter().filter_map(move |part| {
+            let (ordinal, pack) = (next, part.pack.as_ref()?);
+            next += pack.events.len() as u32;
+            Some((part.seq, ordinal, pack))
+        })
+    }
+
     /// Every event in order.
     pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
         let events = self.parts.iter().flat_map(|part| {

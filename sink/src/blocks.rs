@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clickhouse::Day;
 use clickhouse::rows::{Origin, RawRow, Reason, RemovedRow};
+use clickhouse::schema::Table;
 
 use crate::batch::{Batch, Place};
 use crate::intent::PartitionRows;
@@ -13,7 +14,9 @@ use crate::removed::Removed;
 /// Rows of one insert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// The event day; `None` in table `removed`.
+    /// Where they go.
+    pub table: Table,
+    /// The event day, in `events_raw`.
     pub day: Option<Day>,
     /// How many rows.
     pub rows: u32,
@@ -24,13 +27,15 @@ pub struct Block {
 impl Block {
     /// Last part of the token.
     pub fn part(&self) -> String {
-        self.day.map_or_else(|| "removed".to_owned(), |day| day.partition().to_string())
+        self.day.map_or_else(|| self.table.name().to_owned(), |day| day.partition().to_string())
     }
 }
 
 /// All blocks of an intent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Blocks {
+    /// Into `charges`. First: what is in another table without it would be given back as unused.
+    pub charges: Option<Block>,
     /// Into `events_raw`, by ascending partition.
     pub raw: Vec<Block>,
     /// Into `removed`.
@@ -49,6 +54,12 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// All blocks of an intent from sequence `lo` on: the same batch and the same `removed` and `again` give the same bytes.
+    pub fn whole(&self, batch: &Batch<'_>, lo: u64, removed: &Removed, again: &Removed) -> Blocks {
+        let charges = self.charges(batch, lo, removed, again);
+        Blocks { charges, ..self.encode(batch, removed, |_| true) }
+    }
+
     /// Encodes every event of `batch` for which `wanted` says so, in the order of the stream: the same batch and the same
     /// `removed` give the same bytes.
     pub fn encode(
@@ -69,10 +80,12 @@ impl Writer<'_> {
                 self.raw_row(&place).encode(bytes);
             }
         }
-        let block = |day, (rows, bytes): (u32, Vec<u8>)| Block { day, rows, bytes: bytes.into() };
+        let block =
+            |table, day, (rows, bytes): (u32, Vec<u8>)| Block { table, day, rows, bytes: bytes.into() };
         Blocks {
-            raw: raw.into_iter().map(|(day, rows)| block(Some(day), rows)).collect(),
-            removed: (gone.0 > 0).then(|| block(None, gone)),
+            charges: None,
+            raw: raw.into_iter().map(|(day, rows)| block(Table::Raw, Some(day), rows)).collect(),
+            removed: (gone.0 > 0).then(|| block(Table::Removed, None, gone)),
         }
     }
 
@@ -96,6 +109,7 @@ impl Writer<'_> {
             event_hash: place.event.event_hash,
             reason: Reason::Duplicate,
             received_ms: place.received_ms,
+            pack: place.pack,
             origin: self.origin(place),
         }
     }
@@ -108,9 +122,14 @@ impl Blocks {
         self.raw.iter().map(|block| PartitionRows { partition: day(block), rows: block.rows }).collect()
     }
 
+    /// Rows for `charges`.
+    pub fn charge_rows(&self) -> u32 {
+        self.charges.as_ref().map_or(0, |block| block.rows)
+    }
+
     /// All of them, in the order of insertion.
     pub fn iter(&self) -> impl Iterator<Item = &Block> {
-        self.raw.iter().chain(&self.removed)
+        self.charges.iter().chain(&self.raw).chain(&self.removed)
     }
 }
 

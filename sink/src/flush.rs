@@ -11,9 +11,10 @@ use std::collections::HashSet;
 use clickhouse::schema::Table;
 
 use crate::batch::{Batch, Place};
-use crate::blocks::{Block, Blocks, Writer};
+use crate::blocks::{Blocks, Writer};
+use crate::charges;
 use crate::dedup::{Memory, duplicates, suspects};
-use crate::intent::Record;
+use crate::intent::{Contents, Record};
 use crate::port::{Certainty, Port, Positions, Stop};
 
 /// How often rows that should be there are waited for before they are inserted again.
@@ -54,9 +55,16 @@ pub async fn flush<P: Port>(
         ids => port.known(ids, suspects.since_ms).await?,
     };
     let removed = duplicates(batch, &known);
+    let doubtful = charges::doubtful(batch, &removed);
+    let landed = match doubtful.as_slice() {
+        [] => HashSet::new(),
+        packs => port.landed(packs).await?,
+    };
+    let again = charges::again(batch, lo, &doubtful, &landed);
     let writer = Writer { lane, epoch: record.epoch, intent: record.intent + 1 };
-    let blocks = writer.encode(batch, &removed, |_| true);
-    let intent = record.open(lo, hi, removed, blocks.partitions());
+    let blocks = writer.whole(batch, lo, &removed, &again);
+    let (partitions, charges) = (blocks.partitions(), blocks.charge_rows());
+    let intent = record.open(lo, hi, Contents { removed, blocks: partitions, again, charges });
     port.write(&intent).await?;
     *record = intent;
 
@@ -90,21 +98,18 @@ pub(crate) async fn insert<P: Port>(
     let mut inserted = Inserted { done: Flushed::default(), certainty: Certainty::Certain };
     for block in blocks.iter() {
         let token = record.token(lane, &format!("{}{suffix}", block.part()));
-        let certainty = port.insert(table(block), block.bytes.clone(), &token).await?;
+        let certainty = port.insert(block.table, block.bytes.clone(), &token).await?;
         if certainty == Certainty::Doubtful {
             inserted.certainty = certainty;
         }
         inserted.done.blocks += 1;
-        match block.day {
-            Some(_) => inserted.done.rows += u64::from(block.rows),
-            None => inserted.done.duplicates += u64::from(block.rows),
+        match block.table {
+            Table::Raw => inserted.done.rows += u64::from(block.rows),
+            Table::Removed => inserted.done.duplicates += u64::from(block.rows),
+            Table::Charges | Table::Violations => {}
         }
     }
     Ok(inserted)
-}
-
-fn table(block: &Block) -> Table {
-    if block.day.is_some() { Table::Raw } else { Table::Removed }
 }
 
 /// Compares what is in the tables with `record`, and inserts what is missing of `batch` until nothing is.
@@ -118,11 +123,11 @@ pub(crate) async fn confirm<P: Port>(
     let writer = Writer { lane, epoch: record.epoch, intent: record.intent };
     let (mut waited, mut repairs) = (0, 0);
     loop {
-        let found = port.positions(record.epoch, record.lo, record.hi).await?;
+        let found = port.positions(record).await?;
         let missing = missing(&writer, record, batch, &found);
         let rows: u64 = missing.iter().map(|block| u64::from(block.rows)).sum();
         if rows == 0 {
-            done.excess += excess(&found);
+            done.excess += excess(record, &found);
             return Ok(());
         }
         // The answer "known" may come from an insert that is about to publish its rows.
@@ -147,12 +152,17 @@ fn missing(writer: &Writer<'_>, record: &Record, batch: &Batch<'_>, found: &Posi
         let at = (place.seq, place.idx);
         if record.removed.contains(place.ordinal) { !removed.contains(&at) } else { !raw.contains(&at) }
     };
-    writer.encode(batch, &record.removed, is_missing)
+    let blocks = writer.encode(batch, &record.removed, is_missing);
+    // Its rows go in together or not at all.
+    let charges = (record.charges > 0 && found.charges == 0)
+        .then(|| writer.charges(batch, record.lo, &record.removed, &record.again));
+    Blocks { charges: charges.flatten(), ..blocks }
 }
 
 /// Rows beyond the first of each position.
-fn excess(found: &Positions) -> u64 {
+fn excess(record: &Record, found: &Positions) -> u64 {
+    let charges = found.charges.saturating_sub(record.charges);
     let rows = found.raw.len() + found.removed.len();
     let distinct: HashSet<&(u64, u32)> = found.raw.iter().chain(&found.removed).collect();
-    (rows - distinct.len()) as u64
+    (rows - distinct.len()) as u64 + u64::from(charges)
 }

@@ -15,6 +15,8 @@ use crate::removed::Removed;
 
 /// The version that is written. Others read the position in it.
 pub const VERSION: u8 = event::position::INTENT_VERSION;
+/// The oldest version that is read. It knew no charges.
+const OLDEST: u8 = event::position::OLDEST_INTENT_VERSION;
 
 /// How far an intent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,13 +60,32 @@ pub struct Record {
     pub removed: Removed,
     /// What goes into `events_raw`, in ascending order.
     pub blocks: Vec<PartitionRows>,
+    /// Which messages, counted from `lo`, are packs that landed before: their charges count no second time.
+    #[serde(default)]
+    pub again: Removed,
+    /// Rows that go into `charges`.
+    #[serde(default)]
+    pub charges: u32,
+}
+
+/// What an intent is about to insert.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// See [`Record::removed`].
+    pub removed: Removed,
+    /// See [`Record::blocks`].
+    pub blocks: Vec<PartitionRows>,
+    /// See [`Record::again`].
+    pub again: Removed,
+    /// See [`Record::charges`].
+    pub charges: u32,
 }
 
 /// Why a stored value is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Written by a build that this one does not understand: upgrade this process.
-    #[error("intent version {0} is not supported (this build reads version {VERSION})")]
+    #[error("intent version {0} is not supported (this build reads {OLDEST} to {VERSION})")]
     UnknownVersion(u8),
     /// Not a record.
     #[error("the intent is unreadable: {0}")]
@@ -85,6 +106,8 @@ impl Record {
             events: 0,
             removed: Removed::default(),
             blocks: Vec::new(),
+            again: Removed::default(),
+            charges: 0,
         }
     }
 
@@ -99,7 +122,8 @@ impl Record {
     }
 
     /// The next intent. The one before is closed by it.
-    pub fn open(&self, lo: u64, hi: u64, removed: Removed, blocks: Vec<PartitionRows>) -> Self {
+    pub fn open(&self, lo: u64, hi: u64, contents: Contents) -> Self {
+        let Contents { removed, blocks, again, charges } = contents;
         let rows: u32 = blocks.iter().map(|block| block.rows).sum();
         Self {
             intent: self.intent + 1,
@@ -109,13 +133,16 @@ impl Record {
             events: rows + removed.len(),
             removed,
             blocks,
+            again,
+            charges,
             ..self.clone()
         }
     }
 
     /// The same, known to be in the tables. What a replay would need is dropped.
     pub fn closed(&self) -> Self {
-        Self { state: State::Closed, removed: Removed::default(), blocks: Vec::new(), ..self.clone() }
+        let Contents { removed, blocks, again, charges } = Contents::default();
+        Self { state: State::Closed, removed, blocks, again, charges, ..self.clone() }
     }
 
     /// The sequence that comes next.
@@ -147,10 +174,11 @@ impl Record {
         }
         let unreadable = |error: serde_json::Error| RecordError::Unreadable(error.to_string());
         let head: Head = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if head.version != VERSION {
+        if !(OLDEST..=VERSION).contains(&head.version) {
             return Err(RecordError::UnknownVersion(head.version));
         }
-        serde_json::from_slice(bytes).map_err(unreadable)
+        let record: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        Ok(Self { version: VERSION, ..record })
     }
 }
 
@@ -163,13 +191,14 @@ mod tests {
         let first = Record::first(Incarnation(1), 7);
         assert_eq!(first.next_seq(), 1);
         let blocks = vec![PartitionRows { partition: 20261120, rows: 2 }];
-        let open = first.open(1, 3, [4, 1].into_iter().collect(), blocks);
+        let removed = [4, 1].into_iter().collect();
+        let open = first.open(1, 3, Contents { removed, blocks, charges: 2, ..Contents::default() });
         assert_eq!((open.intent, open.events, open.next_seq()), (1, 4, 4));
         assert_eq!(open.token("acme", "20261120"), "acme:7:1-3:20261120");
         let taken = open.claimed(Incarnation(2));
         assert_eq!((taken.owner, taken.state, &taken.removed), (Incarnation(2), State::Open, &open.removed));
         let closed = taken.closed();
-        assert_eq!((closed.state, closed.hi, closed.events), (State::Closed, 3, 4));
+        assert_eq!((closed.state, closed.hi, closed.events, closed.charges), (State::Closed, 3, 4, 0));
         let anew = closed.in_epoch(8);
         assert_eq!(
             (anew.next_seq(), anew.intent, anew.epoch),
@@ -185,17 +214,19 @@ mod tests {
         };
         let first = Record::first(Incarnation(1), 7);
         assert_eq!(position(&first), Ok((7, 0)));
-        let open = first.open(1, 3, Removed::default(), vec![]);
+        let open = first.open(1, 3, Contents::default());
         assert_eq!((position(&open), position(&open.closed())), (Ok((7, 0)), Ok((7, 3))));
-        let next = open.open(4, 9, Removed::default(), vec![]);
+        let next = open.open(4, 9, Contents::default());
         assert_eq!(position(&next), Ok((7, 3)), "the next intent closes the one before");
     }
 
     #[test]
     fn records_survive_their_bucket() {
-        let record = Record::first(Incarnation(1), 7).open(1, 2, [0, 2].into_iter().collect(), vec![]);
+        let (removed, again) = ([0, 2].into_iter().collect(), [1].into_iter().collect());
+        let contents = Contents { removed, again, charges: 3, ..Contents::default() };
+        let record = Record::first(Incarnation(1), 7).open(1, 2, contents);
         assert_eq!(Record::decode(&record.encode().unwrap()), Ok(record));
-        assert_eq!(Record::decode(br#"{"version":2,"new":"field"}"#), Err(RecordError::UnknownVersion(2)));
+        assert_eq!(Record::decode(br#"{"version":3,"new":"field"}"#), Err(RecordError::UnknownVersion(3)));
         assert!(matches!(Record::decode(b"{}"), Err(RecordError::Unreadable(_))));
     }
 }

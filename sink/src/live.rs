@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use clickhouse::Target;
 use clickhouse::schema::Table;
-use event::{Incarnation, Lane};
+use event::{Incarnation, Lane, PackId};
 use jetstream::ReadError;
 use jetstream::lane_reader::read_range;
 
 use crate::batch::Id;
+use crate::charges::Doubtful;
 use crate::context::Context;
 use crate::intent::Record;
 use crate::lookup;
@@ -30,6 +31,7 @@ pub struct LivePort {
     slot: Slot,
     raw: Target,
     removed: Target,
+    charges: Target,
 }
 
 impl LivePort {
@@ -39,6 +41,7 @@ impl LivePort {
             slot: Slot::new(context.clone(), lane.to_string(), me),
             raw: Target::new(&lane, Table::Raw),
             removed: Target::new(&lane, Table::Removed),
+            charges: Target::new(&lane, Table::Charges),
             context,
             lane,
         }
@@ -87,10 +90,16 @@ impl Port for LivePort {
         self.slot.ask("looking up ids", query).await
     }
 
+    async fn landed(&mut self, packs: &[Doubtful]) -> Result<HashSet<PackId>, Stop> {
+        let query = || lookup::landed(&self.context.reader, &self.lane, packs);
+        self.slot.ask("looking up packs", query).await
+    }
+
     async fn insert(&mut self, table: Table, rows: Bytes, token: &str) -> Result<Certainty, Stop> {
         let target = match table {
             Table::Raw => &self.raw,
             Table::Removed => &self.removed,
+            Table::Charges => &self.charges,
             Table::Violations => return Err(Stop::Stuck("a lane has no violations".to_owned())),
         };
         // Also a missing table is waited for: the operator creates it.
@@ -100,9 +109,9 @@ impl Port for LivePort {
             .map_err(|error| Stop::Stuck(error.to_string()))
     }
 
-    async fn positions(&mut self, epoch: i64, lo: u64, hi: u64) -> Result<Positions, Stop> {
+    async fn positions(&mut self, record: &Record) -> Result<Positions, Stop> {
         let reader = &self.context.reader;
-        self.slot.ask("counting rows", || lookup::positions(reader, &self.lane, epoch, lo, hi)).await
+        self.slot.ask("counting rows", || lookup::positions(reader, &self.lane, record)).await
     }
 
     async fn settle(&mut self) {

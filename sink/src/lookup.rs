@@ -6,14 +6,18 @@ use std::time::Duration;
 use clickhouse::query::Millis;
 use clickhouse::schema::Table;
 use clickhouse::{ClickHouseError, Client, Day, Query};
-use event::{EventHash, Lane, TenantNumber};
+use event::{EventHash, Lane, PackId, TenantNumber};
 use serde::Deserialize;
 
 use crate::batch::Id;
+use crate::charges::Doubtful;
+use crate::intent::Record;
 use crate::port::Positions;
 
 /// Ids of one query: at 42 bytes each they stay below the server's `max_query_size` of 256 KiB.
 const IDS: usize = 4_000;
+/// Packs of one query, each with two such numbers.
+const PACKS: usize = 2_000;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether the lane has rows of this epoch.
@@ -59,14 +63,46 @@ pub async fn known(
     Ok(found)
 }
 
-/// Places of `lo..=hi` that are in the tables.
-pub async fn positions(
+/// Which of `packs` are in the tables: their first events were stored, or removed. The sink asks before it inserts them, so what
+/// is there is of an earlier landing.
+pub async fn landed(
     client: &Client,
     lane: &Lane,
-    epoch: i64,
-    lo: u64,
-    hi: u64,
-) -> Result<Positions, ClickHouseError> {
+    packs: &[Doubtful],
+) -> Result<HashSet<PackId>, ClickHouseError> {
+    let mut landed = HashSet::new();
+    for chunk in packs.chunks(PACKS) {
+        let list = |numbers: HashSet<String>| numbers.into_iter().collect::<Vec<_>>().join(",");
+        let tenants = list(chunk.iter().map(|one| one.first.tenant.to_string()).collect());
+        let packs = list(chunk.iter().map(|one| format!("'{}'", one.pack.0)).collect());
+        let hashes = list(chunk.iter().map(|one| format!("'{}'", one.first.hash.0)).collect());
+        let since_ms = chunk.iter().map(|one| one.day.start_ms()).min().unwrap_or(i64::MAX);
+        let stored = format!(
+            "SELECT pack FROM {} WHERE time >= {{since:DateTime64(3, 'UTC')}} AND tenant IN ({tenants}) \
+             AND event_hash IN ({hashes}) AND pack IN ({packs})",
+            table(lane, Table::Raw)
+        );
+        let received = |pick: Option<i64>| Millis(pick.unwrap_or(0));
+        let removed = format!(
+            "SELECT pack FROM {} WHERE tenant IN ({tenants}) AND pack IN ({packs}) \
+             AND at BETWEEN {{from:DateTime64(3, 'UTC')}} AND {{to:DateTime64(3, 'UTC')}}",
+            table(lane, Table::Removed)
+        );
+        let sql = format!("SELECT DISTINCT pack FROM ({stored} UNION ALL {removed})");
+        let query = read(sql)
+            .bind("since", Millis(since_ms))
+            .bind("from", received(chunk.iter().map(|one| one.received_ms).min()))
+            .bind("to", received(chunk.iter().map(|one| one.received_ms).max()));
+        let bytes = query.fetch_bytes("RowBinary", client).await?;
+        let pack = |row: &[u8]| row.first_chunk().map(|bytes| PackId(u128::from_le_bytes(*bytes)));
+        landed.extend(bytes.chunks_exact(16).filter_map(pack));
+    }
+    Ok(landed)
+}
+
+/// Places of a record's range that are in the tables, and rows of its intent.
+pub async fn positions(client: &Client, lane: &Lane, record: &Record) -> Result<Positions, ClickHouseError> {
+    let Record { epoch, lo, hi, .. } = *record;
     let of = async |kind: Table| {
         let sql = format!(
             "SELECT seq, idx FROM {} WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
@@ -78,7 +114,26 @@ pub async fn positions(
         let bytes = query.fetch_bytes("RowBinary", client).await?;
         Ok::<_, ClickHouseError>(bytes.chunks_exact(12).map(place).collect::<Vec<_>>())
     };
-    Ok(Positions { raw: of(Table::Raw).await?, removed: of(Table::Removed).await? })
+    // Most intents charge nothing that never starts anew: their lanes are not asked.
+    let charges = if record.charges == 0 { 0 } else { charges(client, lane, record).await? };
+    Ok(Positions { raw: of(Table::Raw).await?, removed: of(Table::Removed).await?, charges })
+}
+
+/// Rows of a record's intent in `charges`.
+async fn charges(client: &Client, lane: &Lane, record: &Record) -> Result<u32, ClickHouseError> {
+    #[derive(Deserialize)]
+    struct Row {
+        rows: u32,
+    }
+    let sql = format!(
+        "SELECT toUInt32(count()) AS rows FROM {} WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
+         AND intent = {{intent:UInt64}}",
+        table(lane, Table::Charges)
+    );
+    let query =
+        read(sql).bind("lane", lane.to_string()).bind("epoch", record.epoch).bind("intent", record.intent);
+    let row: Option<Row> = query.fetch_optional(client).await?;
+    Ok(row.map_or(0, |row| row.rows))
 }
 
 /// Days from `since` to before `until` that hold rows, newest first, and how many.

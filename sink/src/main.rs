@@ -14,6 +14,7 @@ mod audit;
 mod batch;
 mod blocks;
 mod budget;
+mod charges;
 mod clock;
 mod config;
 mod context;

@@ -6,20 +6,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clickhouse::Day;
 use clickhouse::schema::Table;
-use event::{EventHash, Incarnation, TenantNumber};
+use event::pack::Charge;
+use event::{EventHash, Incarnation, PackId, TenantNumber};
 use jetstream::LaneMessage;
 use proptest::prelude::*;
 
 use crate::batch::{Batch, Id, Limits};
+use crate::charges::Doubtful;
 use crate::dedup::{Memory, MemoryBudget};
 use crate::flush::flush;
 use crate::intent::Record;
 use crate::port::{Certainty, Port, Positions, Range, Stop};
 use crate::takeover::take;
-use crate::testing::{DAY, message, received};
+use crate::testing::{DAY, charged, message, received};
 
 const NOW: i64 = 100 * DAY;
 const EPOCH: i64 = 7;
+/// Keys of quotas: one that never starts anew, and one that does.
+const TOTAL: &str = "lineage.epoch.0.subject.plan.all";
+const DAILY: &str = "lineage.epoch.86400.subject.plan.daily";
 
 /// What happens at an operation that writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,17 @@ struct Row {
     id: Id,
     at: (u64, u32),
     day: Day,
+    pack: u128,
+}
+
+/// What one pod charged to one key in one intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ChargeRow {
+    key: String,
+    incarnation: u128,
+    intent: u64,
+    stored: u64,
+    repeated: u64,
 }
 
 #[derive(Default)]
@@ -51,6 +67,7 @@ struct World {
     tokens: HashSet<(Table, String)>,
     raw: Vec<Row>,
     removed: Vec<Row>,
+    charges: Vec<ChargeRow>,
     in_flight: Vec<(Table, Bytes, String)>,
     faults: Vec<Fault>,
 }
@@ -65,6 +82,7 @@ impl World {
             match table {
                 Table::Raw => self.raw.extend(read_raw(rows)),
                 Table::Removed => self.removed.extend(read_removed(rows)),
+                Table::Charges => self.charges.extend(read_charges(rows)),
                 Table::Violations => panic!("a lane has no violations"),
             }
         }
@@ -144,10 +162,18 @@ impl Port for Model<'_> {
         Ok(Certainty::Certain)
     }
 
-    async fn positions(&mut self, _: i64, lo: u64, hi: u64) -> Result<Positions, Stop> {
+    async fn landed(&mut self, packs: &[Doubtful]) -> Result<HashSet<PackId>, Stop> {
+        let there: HashSet<u128> =
+            self.world.raw.iter().chain(&self.world.removed).map(|row| row.pack).collect();
+        Ok(packs.iter().map(|one| one.pack).filter(|pack| there.contains(&pack.0)).collect())
+    }
+
+    async fn positions(&mut self, record: &Record) -> Result<Positions, Stop> {
+        let (lo, hi) = (record.lo, record.hi);
+        let charges = self.world.charges.iter().filter(|row| row.intent == record.intent).count() as u32;
         let within =
             |rows: &[Row]| rows.iter().map(|row| row.at).filter(|at| (lo..=hi).contains(&at.0)).collect();
-        Ok(Positions { raw: within(&self.world.raw), removed: within(&self.world.removed) })
+        Ok(Positions { raw: within(&self.world.raw), removed: within(&self.world.removed), charges })
     }
 
     async fn settle(&mut self) {}
@@ -203,9 +229,13 @@ fn read_raw(bytes: &[u8]) -> Vec<Row> {
         }
         reader.text();
         let at = reader.origin();
-        reader.take(36);
-        assert_eq!(reader.take(1), [0], "no charges");
-        rows.push(Row { id, at, day });
+        let pack = reader.u128();
+        reader.take(20);
+        for _ in 0..reader.take(1)[0] {
+            reader.text();
+            reader.u64();
+        }
+        rows.push(Row { id, at, day, pack });
     }
     rows
 }
@@ -218,7 +248,23 @@ fn read_removed(bytes: &[u8]) -> Vec<Row> {
         assert_eq!(reader.take(1), [1], "a duplicate");
         let id = Id { tenant, hash: EventHash(reader.u128()) };
         reader.take(8);
-        rows.push(Row { id, at, day: Day::of(0).unwrap() });
+        let pack = reader.u128();
+        rows.push(Row { id, at, day: Day::of(0).unwrap(), pack });
+    }
+    rows
+}
+
+fn read_charges(bytes: &[u8]) -> Vec<ChargeRow> {
+    let (mut reader, mut rows) = (Bytewise(bytes), Vec::new());
+    while !reader.0.is_empty() {
+        assert_eq!(reader.u64(), 1, "the tenant");
+        let key = String::from_utf8(reader.text().to_vec()).unwrap();
+        let incarnation = reader.u128();
+        reader.text();
+        assert_eq!(reader.u64(), EPOCH as u64);
+        let intent = reader.u64();
+        reader.u64();
+        rows.push(ChargeRow { key, incarnation, intent, stored: reader.u64(), repeated: reader.u64() });
     }
     rows
 }
@@ -272,6 +318,37 @@ fn check(world: &World) {
     for (at, id) in first.iter().rev() {
         assert!(stored[id] <= *at, "the first of equal events is the one that is stored");
     }
+    check_charges(world);
+}
+
+/// Every pack is charged once, however often it landed; of what is charged, `stored` is in the table and the rest came back.
+fn check_charges(world: &World) {
+    let (mut charged, mut kept) = (BTreeMap::new(), BTreeMap::new());
+    let mut packs = HashSet::new();
+    let places: HashSet<(u64, u32)> = world.raw.iter().map(|row| row.at).collect();
+    for message in &world.messages {
+        let messages = [message.clone()];
+        let batch = Batch::whole(&messages, 0).unwrap();
+        let is_first = batch.packs().all(|(_, _, pack)| packs.insert(pack.id));
+        for place in batch.places() {
+            for charge in place.event.charges.iter().filter(|charge| charge.key == TOTAL) {
+                if is_first {
+                    *charged.entry(place.incarnation.0).or_default() += charge.units;
+                }
+                if places.contains(&(place.seq, place.idx)) {
+                    *kept.entry(place.incarnation.0).or_default() += charge.units;
+                }
+            }
+        }
+    }
+    let (mut all, mut stored): (BTreeMap<u128, u64>, BTreeMap<u128, u64>) = Default::default();
+    for row in &world.charges {
+        assert_eq!(row.key, TOTAL);
+        *all.entry(row.incarnation).or_default() += row.stored + row.repeated;
+        *stored.entry(row.incarnation).or_default() += row.stored;
+    }
+    stored.retain(|_, units| *units > 0);
+    assert_eq!((all, stored), (charged, kept), "charged, and stored of it");
 }
 
 fn faults() -> impl Strategy<Value = Vec<Fault>> {
@@ -286,20 +363,43 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
     prop::collection::vec(fault, 0..60)
 }
 
+/// A pack: its pod and its events, with the units that each takes of a quota which never starts anew.
+type Packed = (u128, Vec<(u128, i64, u64)>);
+
 /// Packs of up to six events out of thirty ids, over four days.
-fn packs() -> impl Strategy<Value = Vec<Vec<(u128, i64)>>> {
-    let event = (1u128..30, 0i64..4).prop_map(|(id, day)| (id, NOW - day * DAY));
-    prop::collection::vec(prop::collection::vec(event, 1..6), 1..12)
+fn packs() -> impl Strategy<Value = Vec<Packed>> {
+    let event = (1u128..30, 0i64..4, 0u64..3).prop_map(|(id, day, units)| (id, NOW - day * DAY, units));
+    prop::collection::vec((1u128..3, prop::collection::vec(event, 1..6)), 1..12)
+}
+
+/// Messages that hold these packs, and some of them again: (the pack, behind which message).
+fn messages(packs: &[Packed], again: &[(usize, usize)]) -> Vec<LaneMessage> {
+    let mut order: Vec<usize> = (0..packs.len()).collect();
+    for (pack, behind) in again {
+        let pack = pack % packs.len();
+        let first = order.iter().position(|at| *at == pack).unwrap();
+        order.insert((first + 1 + behind).min(order.len()), pack);
+    }
+    let sealed = |at: usize| {
+        let (pod, events) = &packs[at];
+        let charges = |units: u64| {
+            let charge = |key, units| Charge { key, units };
+            [charge(DAILY, 1), charge(TOTAL, units)].into_iter().filter(|charge| charge.units > 0).collect()
+        };
+        let events = events.iter().map(|(id, time, units)| (*id, *time, charges(*units)));
+        charged((PackId(100 + at as u128), Incarnation(*pod), NOW), events)
+    };
+    (1..).zip(order).map(|(seq, at)| message(seq, &sealed(at))).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
     #[test]
     fn every_event_is_stored_once_wherever_it_crashes(
-        packs in packs(), faults in faults(), batch_messages in 1usize..5, memory_ids in prop_oneof![Just(0usize), Just(10), Just(1000)],
+        packs in packs(), again in prop::collection::vec((0usize..12, 0usize..4), 0..3), faults in faults(),
+        batch_messages in 1usize..5, memory_ids in prop_oneof![Just(0usize), Just(10), Just(1000)],
     ) {
-        let messages = (1..).zip(&packs).map(|(seq, events)| message(seq, &received(NOW, events.iter().copied())));
-        let mut world = World { messages: messages.collect(), faults, ..World::default() };
+        let mut world = World { messages: messages(&packs, &again), faults, ..World::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(&mut world, batch_messages, memory_ids));
         check(&world);

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use clickhouse::schema::Table;
 use jetstream::LaneMessage;
 
+use event::PackId;
+
 use crate::batch::Id;
+use crate::charges::Doubtful;
 use crate::intent::Record;
 
 /// Why sinking a lane ended. The lane is taken up again, from its record.
@@ -41,6 +44,8 @@ pub struct Positions {
     pub raw: Vec<(u64, u32)>,
     /// In `removed`.
     pub removed: Vec<(u64, u32)>,
+    /// Rows of the intent in `charges`.
+    pub charges: u32,
 }
 
 /// Messages of a range, as far as the stream still has them.
@@ -69,6 +74,9 @@ pub trait Port: Send {
     /// Which of `ids` are stored with an event time from `since_ms` on.
     fn known(&mut self, ids: &[Id], since_ms: i64) -> impl Future<Output = Result<HashSet<Id>, Stop>> + Send;
 
+    /// Which of these packs are in the tables already.
+    fn landed(&mut self, packs: &[Doubtful]) -> impl Future<Output = Result<HashSet<PackId>, Stop>> + Send;
+
     /// Inserts a block under its token, once.
     fn insert(
         &mut self,
@@ -77,13 +85,8 @@ pub trait Port: Send {
         token: &str,
     ) -> impl Future<Output = Result<Certainty, Stop>> + Send;
 
-    /// What is in the tables for `lo..=hi` of `epoch`.
-    fn positions(
-        &mut self,
-        epoch: i64,
-        lo: u64,
-        hi: u64,
-    ) -> impl Future<Output = Result<Positions, Stop>> + Send;
+    /// What is in the tables for the range of `record`, and for its intent in `charges`.
+    fn positions(&mut self, record: &Record) -> impl Future<Output = Result<Positions, Stop>> + Send;
 
     /// Gives an insert whose answer was lost the time to end.
     fn settle(&mut self) -> impl Future<Output = ()> + Send;

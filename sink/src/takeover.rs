@@ -69,8 +69,9 @@ async fn replay<P: Port>(port: &mut P, lane: &str, record: &Record) -> Result<(F
     let mut done = Flushed::default();
     if range.missing == 0 {
         let writer = Writer { lane, epoch: record.epoch, intent: record.intent };
-        let blocks = writer.encode(&batch, &record.removed, |_| true);
-        if first_ordinal != 0 || blocks.partitions() != record.blocks {
+        let blocks = writer.whole(&batch, record.lo, &record.removed, &record.again);
+        let agree = blocks.partitions() == record.blocks && blocks.charge_rows() == record.charges;
+        if first_ordinal != 0 || !agree {
             return Err(disagree());
         }
         done = insert(port, lane, record, &blocks, "").await?.done;
@@ -83,7 +84,7 @@ async fn replay<P: Port>(port: &mut P, lane: &str, record: &Record) -> Result<(F
 
 /// Events of an intent that are in neither table.
 async fn unaccounted<P: Port>(port: &mut P, record: &Record) -> Result<u64, Stop> {
-    let found = port.positions(record.epoch, record.lo, record.hi).await?;
+    let found = port.positions(record).await?;
     let places: HashSet<&(u64, u32)> = found.raw.iter().chain(&found.removed).collect();
     Ok(u64::from(record.events).saturating_sub(places.len() as u64))
 }

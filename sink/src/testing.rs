@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use event::decimal::Decimal;
-use event::pack::{PackedEvent, Writer};
+use event::pack::{Charge, PackedEvent, Writer};
 use event::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
 use jetstream::LaneMessage;
 
@@ -16,8 +16,16 @@ pub fn pack(events: impl IntoIterator<Item = (u128, i64)>) -> Vec<u8> {
 
 /// The same, received at this moment.
 pub fn received(received_ms: i64, events: impl IntoIterator<Item = (u128, i64)>) -> Vec<u8> {
+    charged((PackId(3), Incarnation(4), received_ms), events.into_iter().map(|(hash, at)| (hash, at, vec![])))
+}
+
+/// A pack of this pod, received at this moment, of events with these charges.
+pub fn charged<'a>(
+    (id, incarnation, received_ms): (PackId, Incarnation, i64),
+    events: impl IntoIterator<Item = (u128, i64, Vec<Charge<'a>>)>,
+) -> Vec<u8> {
     let mut writer = Writer::default();
-    for (hash, time_ms) in events {
+    for (hash, time_ms, charges) in events {
         writer.push(&PackedEvent {
             tenant: TenantNumber(1),
             retention_days: 90,
@@ -26,7 +34,7 @@ pub fn received(received_ms: i64, events: impl IntoIterator<Item = (u128, i64)>)
             time_ms,
             value: Decimal::from_millionths(1_000_000),
             latency_ms: None,
-            charges: Vec::new(),
+            charges,
             source: "test",
             id: "id",
             feature: "feature",
@@ -34,7 +42,7 @@ pub fn received(received_ms: i64, events: impl IntoIterator<Item = (u128, i64)>)
             data: "{}",
         });
     }
-    writer.seal(PackId(3), Incarnation(4), received_ms)
+    writer.seal(id, incarnation, received_ms)
 }
 
 /// A message that holds a pack.

@@ -1,10 +1,11 @@
-//! The contract suites of the backends, which pass on the fakes, pass on the live parts, with the operator's own rights.
+//! The contract suites of the backends, which pass on the fakes, pass on the live parts, with rights of its own where one process does all of it.
 
 use clickhouse::databases::contract::Drift;
 use system_tests::World;
 
 pub const TESTS: &[crate::Test] = &[
     ("the_stream_contract_holds_on_nats", streams),
+    ("the_fence_contract_holds_on_nats", fences),
     ("the_database_contract_holds_on_clickhouse", databases),
     ("the_key_contract_holds_on_vault", keys),
 ];
@@ -25,6 +26,17 @@ fn streams(world: &World) {
         let client =
             jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
         jetstream::streams::contract::run(&client).await;
+    });
+}
+
+/// With all rights: packs are a pod's, tombstones the operator's, streams too.
+fn fences(world: &World) {
+    let password = world.platform.secrets().get("nats-tool").unwrap().trim().to_owned();
+    let (url, user, name) = (world.urls.nats.clone(), "tool".to_owned(), "contract".to_owned());
+    block_on(async {
+        let client =
+            jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
+        jetstream::fence::contract::run(&client, 1).await;
     });
 }
 

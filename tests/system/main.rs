@@ -23,6 +23,7 @@ mod quickstart;
 mod rates;
 mod reservations;
 mod seeding;
+mod total_quotas;
 mod violations;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn side_by_side() -> Vec<Test> {
         counts::TESTS,
         admin_api::TESTS,
         violations::TESTS,
+        total_quotas::TESTS,
     ]
     .concat()
 }

@@ -12,7 +12,7 @@ use event::Lane;
 
 use crate::connection::{Connection, Endpoint, collect, push_pair};
 use crate::error::ClickHouseError;
-use crate::rows::{RAW_ORDER, REMOVED_ORDER};
+use crate::rows::{CHARGE_ORDER, RAW_ORDER, REMOVED_ORDER};
 use crate::schema::Table;
 use crate::violation_rows::VIOLATION_ORDER;
 
@@ -46,6 +46,7 @@ impl Target {
         let columns = match table {
             Table::Raw => RAW_ORDER,
             Table::Removed => REMOVED_ORDER,
+            Table::Charges => CHARGE_ORDER,
             Table::Violations => VIOLATION_ORDER,
         };
         let sql = format!("INSERT INTO {}.{} ({columns}) FORMAT RowBinary", lane.database(), table.name());

@@ -37,7 +37,10 @@ pub struct RawRow<'a> {
 pub(crate) const RAW_ORDER: &str = "tenant,event_hash,source,id,feature,user_key,user,time,received,value,latency_ms,data,lane,epoch,seq,idx,intent,pack,expires_at,incarnation,charges";
 
 /// Columns that [`RemovedRow::encode`] writes, in its order.
-pub(crate) const REMOVED_ORDER: &str = "tenant,lane,epoch,seq,idx,intent,reason,event_hash,at";
+pub(crate) const REMOVED_ORDER: &str = "tenant,lane,epoch,seq,idx,intent,reason,event_hash,at,pack";
+
+/// Columns that [`ChargeRow::encode`] writes, in its order.
+pub(crate) const CHARGE_ORDER: &str = "tenant,key,incarnation,lane,epoch,intent,at,stored,repeated";
 
 impl RawRow<'_> {
     /// Bytes of a row without its texts and charges, at most.
@@ -102,8 +105,48 @@ pub struct RemovedRow<'a> {
     pub reason: Reason,
     /// When a pod received it, in Unix milliseconds.
     pub received_ms: i64,
+    /// Its pack.
+    pub pack: PackId,
     /// Where it came from.
     pub origin: Origin<'a>,
+}
+
+/// A row of `charges`: what one pod charged to one quota in the packs of one intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChargeRow<'a> {
+    /// Whose quota it is.
+    pub tenant: TenantNumber,
+    /// Key of the quota record.
+    pub key: &'a str,
+    /// The pod.
+    pub incarnation: Incarnation,
+    /// The lane.
+    pub lane: &'a str,
+    /// When the lane's stream was created, in Unix milliseconds.
+    pub epoch: i64,
+    /// The intent.
+    pub intent: u64,
+    /// First receipt of the intent's packs, in Unix milliseconds.
+    pub received_ms: i64,
+    /// Units of events that are stored.
+    pub stored: u64,
+    /// Units of events that were removed.
+    pub repeated: u64,
+}
+
+impl ChargeRow<'_> {
+    /// Appends the row.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tenant.0.to_le_bytes());
+        put_text(out, self.key);
+        out.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        put_text(out, self.lane);
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.intent.to_le_bytes());
+        out.extend_from_slice(&self.received_ms.to_le_bytes());
+        out.extend_from_slice(&self.stored.to_le_bytes());
+        out.extend_from_slice(&self.repeated.to_le_bytes());
+    }
 }
 
 impl RemovedRow<'_> {
@@ -117,6 +160,7 @@ impl RemovedRow<'_> {
         });
         out.extend_from_slice(&self.event_hash.0.to_le_bytes());
         out.extend_from_slice(&self.received_ms.to_le_bytes());
+        out.extend_from_slice(&self.pack.0.to_le_bytes());
     }
 }
 
@@ -146,7 +190,7 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{RAW_COLUMNS, REMOVED_COLUMNS};
+    use crate::schema::{CHARGE_COLUMNS, RAW_COLUMNS, REMOVED_COLUMNS};
     use event::decimal::Decimal;
     use event::pack::Charge;
 
@@ -154,6 +198,7 @@ mod tests {
     fn every_column_is_written() {
         assert_eq!(RAW_COLUMNS.map(|column| column.name).join(","), RAW_ORDER);
         assert_eq!(REMOVED_COLUMNS.map(|column| column.name).join(","), REMOVED_ORDER);
+        assert_eq!(CHARGE_COLUMNS.map(|column| column.name).join(","), CHARGE_ORDER);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Changes are additive: a new column goes to the end of its list with a default, and every lane's table gets it when its
 //! database is next planned. A column's type is never changed.
 
-use event::names::{CHARGED_VIEW, EVENTS_VIEW, RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE, VIOLATIONS_VIEW};
+use event::names::{
+    CHARGED_VIEW, CHARGES_TABLE, EVENTS_VIEW, RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE, VIOLATIONS_VIEW,
+};
 
 /// Column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,7 @@ pub const RAW_COLUMNS: [Column; 21] = [
 ];
 
 /// Columns of `removed`: events of a lane that are not in `events_raw`, and why.
-pub const REMOVED_COLUMNS: [Column; 9] = [
+pub const REMOVED_COLUMNS: [Column; 10] = [
     column("tenant", "UInt64"),
     column("lane", "LowCardinality(String)"),
     column("epoch", "Int64"),
@@ -61,6 +63,25 @@ pub const REMOVED_COLUMNS: [Column; 9] = [
     column("event_hash", "UInt128"),
     // Receipt time of the pack, so that a replay writes the same row.
     column("at", "DateTime64(3, 'UTC')"),
+    // The pack that it came in: a pack that landed twice was charged once.
+    column("pack", "UInt128"),
+];
+
+/// Columns of `charges`: what pods charged to quotas that never start anew, one row a key, pod and intent. It is the book by
+/// which dead pods are settled, so no row is ever dropped; old ones are added up.
+pub const CHARGE_COLUMNS: [Column; 9] = [
+    column("tenant", "UInt64"),
+    column("key", "String"),
+    column("incarnation", "UInt128"),
+    column("lane", "LowCardinality(String)"),
+    column("epoch", "Int64"),
+    column("intent", "UInt64"),
+    // First receipt of the intent's packs, so that a replay writes the same row.
+    column("at", "DateTime64(3, 'UTC')"),
+    // Units of events that are stored.
+    column("stored", "UInt64"),
+    // Units of events that were removed, because another charge of the same event is stored.
+    column("repeated", "UInt64"),
 ];
 
 /// Columns of `violations_raw`: attempts that a rule did not admit, one row a record of stream `VIOLATIONS`.
@@ -166,19 +187,22 @@ pub enum Table {
     Raw,
     /// `removed`.
     Removed,
+    /// `charges`.
+    Charges,
     /// `violations_raw`.
     Violations,
 }
 
 impl Table {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Raw, Self::Removed, Self::Violations];
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Removed, Self::Charges, Self::Violations];
 
     /// Its name in the lane's database.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Raw => RAW_TABLE,
             Self::Removed => REMOVED_TABLE,
+            Self::Charges => CHARGES_TABLE,
             Self::Violations => VIOLATIONS_TABLE,
         }
     }
@@ -188,6 +212,7 @@ impl Table {
         match self {
             Self::Raw => &RAW_COLUMNS,
             Self::Removed => &REMOVED_COLUMNS,
+            Self::Charges => &CHARGE_COLUMNS,
             Self::Violations => &VIOLATION_COLUMNS,
         }
     }
@@ -197,15 +222,16 @@ impl Table {
         match self {
             Self::Raw => "tenant, feature, time, event_hash",
             Self::Removed => "tenant, lane, epoch, seq, idx",
+            Self::Charges => "tenant, key, incarnation, lane, epoch, intent",
             Self::Violations => "tenant, second, rule, epoch, seq",
         }
     }
 
-    /// Its partition key, as ClickHouse prints it. Few rows are removed or refused: they need no partitions.
+    /// Its partition key, as ClickHouse prints it. Few rows are removed, charged or refused: they need no partitions.
     pub const fn partition_key(self) -> &'static str {
         match self {
             Self::Raw => "toYYYYMMDD(time)",
-            Self::Removed | Self::Violations => "",
+            Self::Removed | Self::Charges | Self::Violations => "",
         }
     }
 
@@ -218,7 +244,9 @@ impl Table {
                 // Rows of one time have sequences that lie together: a range of the lane is counted without reading all.
                 ("by_seq", "seq TYPE minmax GRANULARITY 1"),
             ],
-            Self::Removed | Self::Violations => &[],
+            // Packs are removed about in the order of their receipt: a pack is found without reading the others.
+            Self::Removed => &[("by_receipt", "at TYPE minmax GRANULARITY 1")],
+            Self::Charges | Self::Violations => &[],
         }
     }
 
@@ -238,6 +266,7 @@ impl Table {
     /// Its retention rule, as ClickHouse prints it.
     pub fn ttl(self, retention: Retention) -> String {
         match (self, retention) {
+            (Self::Charges, _) => CHARGES_ROLLUP.to_owned(),
             (Self::Raw, Retention::Days(days)) => format!("toDateTime(time) + toIntervalDay({days})"),
             (Self::Removed, Retention::Days(days)) => format!("toDateTime(at) + toIntervalDay({days})"),
             (Self::Violations, Retention::Days(days)) => format!("second + toIntervalDay({days})"),
@@ -251,6 +280,10 @@ impl Table {
         }
     }
 }
+
+/// Charges are added up when no replay can ask for their intent any more: a busy lane has four intents a second.
+const CHARGES_ROLLUP: &str = "toDateTime(at) + toIntervalDay(2) GROUP BY tenant, key, incarnation, lane, epoch \
+SET intent = max(intent), at = max(at), stored = sum(stored), repeated = sum(repeated)";
 
 /// Days for which a pool remembers what was removed.
 const POOL_REMOVED_DAYS: u32 = 90;

@@ -21,6 +21,7 @@ pub mod client;
 pub mod counts;
 mod cursor;
 pub mod error;
+pub mod fence;
 pub mod kv;
 pub mod lane_reader;
 pub mod publish;

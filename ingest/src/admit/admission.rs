@@ -97,7 +97,7 @@ impl Admission {
     }
 
     pub(super) fn limit(&mut self, index: usize, limited: Box<Limited>) {
-        let retry_after_ms = Some(limited.retry_after_ms);
+        let retry_after_ms = limited.retry_after_ms;
         let rejected = Rejected::limited(index, &limited.limit, limited.used, limited.max, retry_after_ms);
         self.rejected.push(rejected);
         self.limited.get_or_insert(limited);

@@ -99,11 +99,13 @@ fn refused(tenant: &str, admission: &Admission) -> Problem {
             });
             let kind = "urn:meterplane:problem:plan-limit-exceeded";
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, kind, "Plan Limit Exceeded", detail);
-            let retry_after_s = Some(limited.retry_after_ms.div_ceil(1_000).max(1));
-            Problem { retry_after_s, ..problem }
-                .with("limit", limit)
-                .with("retryAfterMs", limited.retry_after_ms)
-                .with("rejected", rejected)
+            let retry_after_s = limited.retry_after_ms.map(|ms| ms.div_ceil(1_000).max(1));
+            let problem = Problem { retry_after_s, ..problem }.with("limit", limit);
+            match limited.retry_after_ms {
+                Some(ms) => problem.with("retryAfterMs", ms),
+                None => problem,
+            }
+            .with("rejected", rejected)
         }
         (None, Some(denial)) => {
             let kind = "urn:meterplane:problem:access-denied";

@@ -75,7 +75,7 @@ fn limit_item(out: &mut String, standing: &Standing, refused: Option<&Limited>) 
     name(out, &standing.identity);
     parameter(out, "r", standing.remaining);
     // The draft wants `Retry-After` not to come before the end of the effective window, so a refusal names its own.
-    let window_ms = refused.map(|limited| limited.retry_after_ms).or(standing.reset_ms);
+    let window_ms = refused.and_then(|limited| limited.retry_after_ms).or(standing.reset_ms);
     if let Some(window_ms) = window_ms {
         parameter(out, "t", window_ms.div_ceil(1_000));
     }
@@ -152,7 +152,7 @@ mod tests {
             used: 60,
             units: 50,
             window: Window::Day,
-            retry_after_ms: 1_000,
+            retry_after_ms: Some(1_000),
         };
         let (_, limit) = fields(&[standing("plan.a", 100, 1), standing("plan.b", 100, 40)], Some(&limited));
         assert_eq!(limit, r#""plan.b";r=40;t=1,"plan.a";r=1;t=3600"#);

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use event::Lane;
+use event::names::FENCE_SLOTS;
 use parking_lot::Mutex;
 
 pub use packer::{Packer, Submitted};
@@ -19,13 +20,13 @@ pub use send::{Outcome, Sender};
 pub struct Lanes {
     packers: Mutex<HashMap<Lane, Arc<Packer>>>,
     sender: Arc<Sender>,
-    in_flight: usize,
+    slots: u8,
 }
 
 impl Lanes {
-    /// No packers yet; each will have at most `in_flight` packs on their way.
-    pub fn new(sender: Arc<Sender>, in_flight: usize) -> Self {
-        Self { packers: Mutex::default(), sender, in_flight: in_flight.max(1) }
+    /// No packers yet; each will have at most `slots` packs on their way, and never more than can be fenced off.
+    pub fn new(sender: Arc<Sender>, slots: u8) -> Self {
+        Self { packers: Mutex::default(), sender, slots: slots.clamp(1, FENCE_SLOTS) }
     }
 
     /// The packer of a lane.
@@ -34,7 +35,7 @@ impl Lanes {
         if let Some(packer) = packers.get(lane) {
             return packer.clone();
         }
-        let packer = Arc::new(Packer::new(lane, self.sender.clone(), self.in_flight));
+        let packer = Arc::new(Packer::new(lane, self.sender.clone(), self.slots));
         packers.insert(lane.clone(), packer.clone());
         packer
     }

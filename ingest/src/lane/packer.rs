@@ -16,18 +16,16 @@ const MAX_WAITING: usize = 32;
 
 /// The packer of one lane.
 pub struct Packer {
-    stream: String,
-    subject: String,
+    lane: Lane,
     sender: Arc<Sender>,
-    slots: usize,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     open: Option<Open>,
     waiting: VecDeque<Sealed>,
-    in_flight: usize,
+    /// Slots without a pack on its way. A slot has one at a time, so that fencing off every slot fences off every pack.
+    free_slots: Vec<u8>,
 }
 
 /// A pack that still takes events.
@@ -48,9 +46,9 @@ pub type Submitted = watch::Receiver<Option<Outcome>>;
 pub struct Busy;
 
 impl Packer {
-    pub(super) fn new(lane: &Lane, sender: Arc<Sender>, slots: usize) -> Self {
-        let (stream, subject) = (lane.stream(), lane.packs_subject());
-        Self { stream, subject, sender, slots, state: Mutex::default() }
+    pub(super) fn new(lane: &Lane, sender: Arc<Sender>, slots: u8) -> Self {
+        let state = State { open: None, waiting: VecDeque::new(), free_slots: (0..slots).rev().collect() };
+        Self { lane: lane.clone(), sender, state: Mutex::new(state) }
     }
 
     /// Takes a request's events, in order, all received at `received_ms` and decided by `policies`; gives the outcome to wait
@@ -87,22 +85,22 @@ impl Packer {
     /// Sends packs while there are free slots.
     fn pump(self: &Arc<Self>) {
         loop {
-            let pack = {
+            let (pack, slot) = {
                 let mut state = self.state.lock();
-                if state.in_flight >= self.slots {
+                if state.free_slots.is_empty() {
                     return;
                 }
                 if state.waiting.is_empty() {
                     state.close(&self.sender);
                 }
                 let Some(pack) = state.waiting.pop_front() else { return };
-                state.in_flight += 1;
-                pack
+                let Some(slot) = state.free_slots.pop() else { return };
+                (pack, slot)
             };
             let packer = self.clone();
             tokio::spawn(async move {
-                packer.sender.send(&packer.stream, &packer.subject, pack).await;
-                packer.state.lock().in_flight -= 1;
+                packer.sender.send(&packer.lane, slot, pack).await;
+                packer.state.lock().free_slots.push(slot);
                 packer.pump();
             });
         }

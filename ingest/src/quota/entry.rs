@@ -227,7 +227,7 @@ mod tests {
             used: 10,
             units: 3,
             window: Window::Day,
-            retry_after_ms: 1,
+            retry_after_ms: Some(1),
         };
         state.refuse(limited, 5, now + Duration::from_secs(1));
         assert!(state.refusal(3, 5, now).is_some());

@@ -7,10 +7,10 @@ use event::Incarnation;
 use policy::attempt::Attempt;
 use policy::ledger::{Denied, Op, Record, Terms};
 use policy::slice::{Slice, grant_size};
-use policy::window::remaining_ms;
+use policy::window::{Window, remaining_ms};
 
 use super::entry::{Entry, OpState, Take};
-use super::ledger::RunError;
+use super::ledger::{RunError, gave_up};
 use super::take::{Ask, Limited, Quotas, TakeError, first_rate};
 
 /// Recalls for one event before it is refused for now.
@@ -192,7 +192,17 @@ impl Quotas {
         sent: Op,
         attempt: Attempt,
     ) -> Result<Option<(Denied, Option<Box<Record>>)>, TakeError> {
-        match self.ledger.run(entry, terms, attempt).await {
+        // A pod that slept through its own death must not appear in a record again.
+        let ran = if self.pod.is_fenced() {
+            Err(gave_up(&attempt, "this pod has lost touch with the others".to_owned()))
+        } else {
+            self.ledger.run(entry, terms, attempt).await
+        };
+        match ran {
+            Ok((record, _)) if record.as_ref().is_some_and(|record| record.is_reaped(sent.by)) => {
+                self.pod.declare_dead("what it held of a quota was given to others");
+                Err(TakeError::Unavailable("this pod was taken for dead".to_owned()))
+            }
             Ok((record, revision)) => {
                 {
                     let mut state = entry.state.lock();
@@ -250,13 +260,15 @@ impl Quotas {
             let us = self.pod.incarnation;
             let pods = record.iter().flat_map(|record| record.pods());
             let elsewhere = pods.filter(|(pod, holder)| *pod != us && holder.held > 0).map(|(pod, _)| pod);
-            return Ok(Turn::Short(limited(NOT_FINAL_RETRY_MS), elsewhere.collect()));
+            return Ok(Turn::Short(limited(Some(NOT_FINAL_RETRY_MS)), elsewhere.collect()));
         }
         let mut state = entry.state.lock();
         let (retry_after_ms, lasting) = if state.slice.pending() > 0 {
-            (NOT_FINAL_RETRY_MS, REFUSED_FOR_NOW)
+            (Some(NOT_FINAL_RETRY_MS), REFUSED_FOR_NOW)
         } else {
-            (remaining_ms(&ask.period, self.clock.now_ms()), REFUSED_FOR)
+            // What never starts anew is worth no further try.
+            let ends = ask.limit.window != Window::Total;
+            (ends.then(|| remaining_ms(&ask.period, self.clock.now_ms())), REFUSED_FOR)
         };
         let limited = limited(retry_after_ms);
         state.refuse(limited.clone(), ask.limit.cap_generation, Instant::now() + lasting);

@@ -194,7 +194,8 @@ fn result(outcome: Outcome) -> Result<(Option<Record>, u64), RunError> {
     }
 }
 
-fn gave_up(attempt: &Attempt, why: String) -> RunError {
+/// An operation that was not sent, or not any more.
+pub(super) fn gave_up(attempt: &Attempt, why: String) -> RunError {
     if attempt.is_unanswered() { RunError::Unanswered(why) } else { RunError::NotApplied(why) }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use policy::ledger::Terms;
+use policy::window::Window;
 
 use super::entry::Entry;
 use super::take::Quotas;
@@ -94,6 +95,9 @@ impl Quotas {
             let number = self.next_operation();
             if state.slice.is_unknown() {
                 None
+            } else if entry.bucket.0 == Window::Total {
+                // The entry stays in the record: what this pod has charged is settled when it is gone.
+                state.slice.begin_return(self.pod.incarnation, number)
             } else {
                 state.slice.begin_last_return(self.pod.incarnation, number)
             }

@@ -63,8 +63,8 @@ pub struct Limited {
     pub units: u64,
     /// The window.
     pub window: Window,
-    /// When to try again.
-    pub retry_after_ms: u64,
+    /// When to try again; `None` when the quota is used up for good.
+    pub retry_after_ms: Option<u64>,
 }
 
 /// Why an event has no units.

@@ -159,7 +159,7 @@ mod tests {
             "apiVersion": "meterplane.io/v1alpha1", "kind": "Plan", "metadata": {"name": "pro"},
             "spec": {"ceilings": {"objects": {"usageLimits": usage_limits}}, "limits": [
                 {"name": "a", "per": "Tenant", "quota": {"max": 5, "period": "Month"}},
-                {"name": "b", "per": "Tenant", "quota": {"max": 5, "period": "Total"}},
+                {"name": "b", "per": "Tenant", "quota": {"max": 5, "period": "Total"}, "match": {"expression": "("}},
             ]},
         }))
         .unwrap()
@@ -204,6 +204,6 @@ mod tests {
     fn a_wrong_rule_of_a_plan_names_its_place() {
         let rules = plan_rules(&plan(1));
         assert!(rules[0].1.is_ok());
-        assert!(rules[1].1.as_ref().unwrap_err().message.starts_with("spec.limits[1].quota.period:"));
+        assert!(rules[1].1.as_ref().unwrap_err().message.starts_with("spec.limits[1].match.expression:"));
     }
 }

@@ -27,7 +27,6 @@ pub struct Place {
 /// # Errors
 /// Why it is not accepted, naming the field.
 pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
-    supported(place, declared)?;
     let (max, window, burst) = amount(place, declared)?;
     let input = RuleInput {
         identity: place.identity.clone(),
@@ -55,15 +54,6 @@ pub fn rule(place: &Place, declared: &LimitRule) -> Result<RuleInput, Why> {
     };
     check_rule(&input).map_err(|(field, message)| invalid(&place.path, &field, &message))?;
     Ok(input)
-}
-
-/// What can be written but not enforced yet is refused, never ignored.
-fn supported(place: &Place, declared: &LimitRule) -> Result<(), Why> {
-    let not = |field: &str, what: &str| Err(not_supported(&format!("{}{field}", place.path), what));
-    if declared.quota.as_ref().is_some_and(|quota| quota.period == declared::QuotaPeriod::Total) {
-        return not("quota.period", "Total");
-    }
-    Ok(())
 }
 
 /// The refusal of something that this version does not enforce.
@@ -182,6 +172,7 @@ mod tests {
         let sum = read("{per: Tenant, match: {features: [ai.*]}, measure: {type: Sum, field: tokens}, quota: {max: 10M, period: Month}}")
             .unwrap();
         assert_eq!((sum.max, sum.window, sum.burst), (10_000_000, Window::Month, 0));
+        assert_eq!(read("{per: User, quota: {max: 5, period: Total}}").unwrap().window, Window::Total);
         assert_eq!(sum.measure, Measure::Sum { field: "tokens".into() });
         let rate = read("{per: User, rate: {max: 500, period: Second, burst: 1k}}").unwrap();
         assert_eq!(
@@ -191,10 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_enforced_is_not_accepted() {
-        let why = read("{per: Tenant, quota: {max: 1, period: Total}}").unwrap_err();
-        assert_eq!(why.reason, "NotSupported");
-        assert!(why.message.starts_with("spec.quota.period"), "{}", why.message);
+    fn modes_and_rollouts_are_read() {
         let trial =
             read("{per: Tenant, quota: {max: 1, period: Day}, mode: Warn, rolloutPercent: 10}").unwrap();
         assert_eq!((trial.mode, trial.rollout_percent), (Mode::Warn, 10));

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::blocks::{Block, encode, missing};
 use crate::context::Context;
-use crate::intent::{Record, State};
+use crate::intent::{Contents, Record, State};
 use crate::port::{Certainty, Stop};
 use crate::slot::{Slot, Tries};
 
@@ -78,7 +78,7 @@ impl Store {
     /// [`Stop`]; what was begun is repeated by the next holder.
     pub async fn flush(&mut self, messages: &[LaneMessage]) -> Result<(), Stop> {
         let (Some(first), Some(last)) = (messages.first(), messages.last()) else { return Ok(()) };
-        let mut record = self.record.open(first.seq, last.seq, Default::default(), Vec::new());
+        let mut record = self.record.open(first.seq, last.seq, Contents::default());
         record.events = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         self.stored = false;
         self.put(record).await?;

@@ -11,6 +11,9 @@ use event::names::{
 /// The windows that quota and rate records are kept by.
 const LEDGER_WINDOWS: [&str; 6] = ["second", "minute", "hour", "day", "month", "total"];
 
+/// The one that never ends.
+const TOTAL: &str = "total";
+
 /// A user of the server.
 pub(super) struct User {
     /// The name: the process it is for.
@@ -28,7 +31,7 @@ pub(super) fn users() -> Vec<User> {
 }
 
 /// Creates and compares streams and buckets, writes policy and what was used into ledgers, reads heartbeats and how far the
-/// sinks are; never reads a lane's messages.
+/// sinks are, settles dead pods; never reads a lane's messages.
 fn operator() -> User {
     let mut publish = api(&["INFO", "STREAM.NAMES", "STREAM.LIST"]);
     publish.extend(api(&[
@@ -45,6 +48,11 @@ fn operator() -> User {
     publish.extend(get(INTENTS_BUCKET));
     publish.extend(ledgers().flat_map(|bucket| [get(&bucket), vec![write(&bucket)]].concat()));
     publish.push(write(POLICY_BUCKET));
+    // Keeps out what dead pods might still send, and settles what they held: of quotas that never start anew.
+    publish.push("usage.*.fence.*.*".to_owned());
+    for shard in 0..LEDGER_SHARDS {
+        publish.extend(watch(&ledger_bucket(TOTAL, shard)));
+    }
     User { name: "operator", publish, refuse: vec![], subscribe: inbox(), answers: false }
 }
 
@@ -229,6 +237,14 @@ mod tests {
         }
         assert!(may_publish(&operator(), "$JS.API.DIRECT.GET.KV_intents.$KV.intents.acme"));
         assert!(!may_publish(&operator(), "$KV.intents.acme"), "it reads how far sinks are, and no more");
+    }
+
+    #[test]
+    fn the_operator_settles_what_dead_pods_held() {
+        for subject in ["usage.acme.fence.1.0", "$KV.ledger-total-3.k"] {
+            assert!(may_publish(&operator(), subject), "{subject}");
+        }
+        assert!(!may_publish(&operator(), "usage.acme.packs"));
     }
 
     #[test]

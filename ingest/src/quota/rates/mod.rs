@@ -234,7 +234,7 @@ impl Rates {
             used,
             units: need.units,
             window: limit.window,
-            retry_after_ms: remaining_ms(&need.period, self.clock.now_ms()).saturating_add(whole_ms),
+            retry_after_ms: Some(remaining_ms(&need.period, self.clock.now_ms()).saturating_add(whole_ms)),
         }))
     }
 }

@@ -29,15 +29,16 @@ mod tests {
             "apiVersion": "meterplane.io/v1alpha1", "kind": "Plan", "metadata": {"name": "pro"},
             "spec": {"limits": [
                 {"name": "a", "per": "Tenant", "quota": {"max": 5, "period": "Month"}},
-                {"name": "b", "per": "Tenant", "quota": {"max": 5, "period": "Total"}},
-                {"name": "c", "per": "Tenant", "rate": {"max": 5, "period": "Second"}, "countFrom": "Creation"},
+                {"name": "b", "per": "Tenant", "quota": {"max": 5, "period": "Total"}, "match": {"expression": "("}},
+                {"name": "c", "per": "Tenant", "quota": {"max": 5, "period": "Day"}, "match": {"expression": ")"}},
             ]},
         }))
         .unwrap();
         let why = validate(&plan).unwrap_err();
-        assert_eq!(why.reason, "NotSupported");
+        assert_eq!(why.reason, "InvalidExpression");
         assert!(
-            why.message.starts_with("spec.limits[1].quota.period") && why.message.ends_with("(and 1 more)")
+            why.message.starts_with("spec.limits[1].match.expression")
+                && why.message.ends_with("(and 1 more)")
         );
     }
 }

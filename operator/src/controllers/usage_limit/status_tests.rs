@@ -78,9 +78,13 @@ fn a_rule_that_the_plan_covers_is_accepted_and_without_effect() {
 
 #[test]
 fn a_refused_rule_says_whether_its_older_form_stays() {
-    let rule = limit(json!({"per": "Tenant", "quota": {"max": 3, "period": "Total"}}));
+    let rule = limit(json!({"per": "Tenant", "quota": {"max": 3, "period": "Day"},
+        "match": {"expression": "event.data."}}));
     let status = judge(&rule, &referred(&rule, &[("ns.acme.x", 9)], Reach::All));
-    assert_eq!((said(&status, ACCEPTED), said(&status, STALLED)), (no("NotSupported"), yes("NotSupported")));
+    assert_eq!(
+        (said(&status, ACCEPTED), said(&status, STALLED)),
+        (no("InvalidExpression"), yes("InvalidExpression"))
+    );
     assert!(find(&status.conditions, PROGRAMMED).unwrap().message.contains("stays in force"));
 }
 
