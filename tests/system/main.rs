@@ -60,8 +60,15 @@ fn side_by_side() -> Vec<Test> {
 
 /// Tests that kill processes, or take from them what the others need.
 fn alone() -> Vec<Test> {
-    [failure_modes::TESTS, clock::TESTS, crash::TESTS, violations::CRASH_TESTS, ledger_lost::CRASH_TESTS]
-        .concat()
+    [
+        failure_modes::TESTS,
+        clock::TESTS,
+        crash::TESTS,
+        violations::CRASH_TESTS,
+        ledger_lost::CRASH_TESTS,
+        total_quotas::DEATHS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
