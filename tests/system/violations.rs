@@ -99,7 +99,7 @@ fn sink_killed(world: &World) {
         client.join().unwrap()
     });
     assert_eq!(stored(world, &tenant, refused), refused);
-    let twice = "SELECT count() - uniqExact(epoch, seq) FROM tenant_kill_violations.violations";
+    let twice = "SELECT count() - uniqExact(epoch, seq) FROM tenant_kill_violations.violations_raw";
     assert_eq!(world.clickhouse(twice), ["0"], "stored twice");
     let shown = tenant.read(world, "/v1/dashboard/violations").json();
     assert_eq!(shown["data"][0]["attempts"], json!(refused), "{shown}");
