@@ -20,7 +20,11 @@ fn ready(world: &World) {
     }
     let table = world.kubectl(&["get", "mpt"]);
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
-    assert_eq!(header, ["NAME", "PLAN", "ISOLATION", "READY", "ENFORCED", "REASON", "AGE"], "{table}");
+    assert_eq!(
+        header,
+        ["NAME", "PLAN", "ISOLATION", "READY", "ENFORCED", "COUNTS", "REASON", "AGE"],
+        "{table}"
+    );
     let acme = table.lines().find(|line| line.starts_with("acme")).unwrap();
     assert_eq!(
         acme.split_whitespace().take(4).collect::<Vec<_>>(),

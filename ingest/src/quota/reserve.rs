@@ -58,6 +58,15 @@ impl Under<'_> {
     }
 }
 
+/// A reservation outlasts the seeding of a limit, and is not asked back: there is none before its end.
+fn not_seeded(limit: &Limit) -> Result<(), ReserveError> {
+    if limit.seeding {
+        let why = format!("what limit {} has used is being counted", limit.name);
+        return Err(ReserveError::Unavailable(why));
+    }
+    Ok(())
+}
+
 impl Quotas {
     /// Grants the units of every need to the reservation's holder: all, or none.
     ///
@@ -93,11 +102,7 @@ impl Quotas {
             TakeError::Unavailable(why) => ReserveError::Unavailable(why),
         };
         let limit = &under.policy.rules()[need.rule].limit;
-        if limit.seeding {
-            // A reservation outlasts the seeding, and is not asked back.
-            let why = format!("what limit {} has used is being counted", limit.name);
-            return Err(ReserveError::Unavailable(why));
-        }
+        not_seeded(limit)?;
         let entry = self.entry(under.policy, under.ledgers, need).map_err(unavailable)?;
         if !self.ledger.answers(&entry).await {
             return Err(unavailable(silent()));
