@@ -1,7 +1,7 @@
 //! Makes streams and databases what they should be: by plan and step, repairing what drifted.
 
 use clickhouse::databases::{self, DatabaseError, DatabaseSpec, Databases};
-use event::Observed;
+use event::{Observed, Stamp};
 use jetstream::{StreamError, StreamSpec, Streams, streams};
 
 use crate::conditions::Why;
@@ -106,6 +106,29 @@ pub async fn database<D: Databases>(
         }
         Some(other) => Err(changed(System::ClickHouse, format!("{what}: {other:?}"))),
     }
+}
+
+/// Marks a stream and a database that are `ours` as given back. What is not ours is left alone.
+///
+/// # Errors
+/// When a system fails.
+pub async fn release<S: Streams, D: Databases>(
+    (streams, databases): (&S, &D),
+    (stream, database): (&Observed<streams::StreamState>, &Observed<databases::DatabaseState>),
+    ours: impl Fn(&Stamp) -> bool,
+) -> Result<(), Failure> {
+    let mine = |stamp: &Option<Stamp>| stamp.as_ref().is_some_and(&ours);
+    if let Observed::Present(state) = stream
+        && let Some(step) = streams::release(state).filter(|_| mine(&state.stamp))
+    {
+        streams.execute(&step).await?;
+    }
+    if let Observed::Present(state) = database
+        && let Some(step) = databases::release(state).filter(|_| mine(&state.stamp))
+    {
+        databases.execute(&step).await?;
+    }
+    Ok(())
 }
 
 fn stream_hindrance(error: StreamError) -> Hindrance {

@@ -1,14 +1,12 @@
 //! Makes a pool's shards what they should be, and lets them go.
 
-use clickhouse::databases::{self, Databases};
 use crds::LanePool;
-use event::{Observed, Ownership, Stamp};
-use jetstream::{Streams, streams};
+use event::{Ownership, Stamp};
 use kube::{Api, ResourceExt};
 
 use super::FINALIZER;
 use super::build::build;
-use super::dereference::{Shard, dereference};
+use super::dereference::dereference;
 use super::validate::shards;
 use crate::conditions::Why;
 use crate::context::Context;
@@ -80,27 +78,9 @@ pub async fn release(ctx: &Context, pool: &LanePool) -> Result<(), Failure> {
     for number in shards(pool) {
         let shard = dereference(&ctx.nats, &ctx.clickhouse, number).await;
         shard.found()?;
-        release_shard((&ctx.nats, &ctx.clickhouse), &shard, ours).await?;
+        let found = (&shard.stream, &shard.database);
+        settle::release((&ctx.nats, &ctx.clickhouse), found, ours).await?;
     }
     let api: Api<LanePool> = Api::all(ctx.kube.clone());
     write::finalizer(&api, &ctx.pools, pool, FINALIZER, false).await
-}
-
-async fn release_shard<S: Streams, D: Databases>(
-    (streams, databases): (&S, &D),
-    shard: &Shard,
-    ours: impl Fn(&Stamp) -> bool,
-) -> Result<(), Failure> {
-    let mine = |stamp: &Option<Stamp>| stamp.as_ref().is_some_and(&ours);
-    if let Observed::Present(state) = &shard.stream
-        && let Some(step) = streams::release(state).filter(|_| mine(&state.stamp))
-    {
-        streams.execute(&step).await?;
-    }
-    if let Observed::Present(state) = &shard.database
-        && let Some(step) = databases::release(state).filter(|_| mine(&state.stamp))
-    {
-        databases.execute(&step).await?;
-    }
-    Ok(())
 }

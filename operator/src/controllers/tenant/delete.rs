@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use clickhouse::databases::{self, Databases};
+use clickhouse::databases::Databases;
 use crds::tenant::DeletionPolicy;
 use crds::{Tenant, TenantStatus, condition};
 use event::{Observed, Ownership, Stamp, TenantName, TenantNumber};
-use jetstream::{Streams, streams};
+use jetstream::Streams;
 use kube::{Api, ResourceExt};
 use policy::snapshot::Snapshot;
 use vault::{TransitKeys, keys};
@@ -23,7 +23,7 @@ use super::{FINALIZER, access};
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
-use crate::controllers::write;
+use crate::controllers::{settle, write};
 use crate::engine::queue::Action;
 use crate::errors::{Failure, System};
 use crate::snapshot::assemble::{Entitlement, Place};
@@ -57,7 +57,7 @@ pub async fn run(
         tell(ctx, tenant, "DeletionGrace", &message).await?;
         return Ok(Action::After(left.min(ctx.settings.resync)));
     }
-    match settle(ctx, tenant, name, stored).await {
+    match let_go(ctx, tenant, name, stored).await {
         Ok(()) => {}
         Err(failure) => {
             tell(ctx, tenant, &failure.reason(), &failure.to_string()).await?;
@@ -109,7 +109,7 @@ async fn suspend(
     }
 }
 
-async fn settle(
+async fn let_go(
     ctx: &Context,
     tenant: &Tenant,
     name: &TenantName,
@@ -150,16 +150,7 @@ async fn release<S: Streams, D: Databases, K: TransitKeys>(
     ours: impl Fn(&Stamp) -> bool,
 ) -> Result<(), Failure> {
     let mine = |stamp: &Option<Stamp>| stamp.as_ref().is_some_and(&ours);
-    if let Observed::Present(state) = &found.stream
-        && let Some(step) = streams::release(state).filter(|_| mine(&state.stamp))
-    {
-        streams.execute(&step).await?;
-    }
-    if let Observed::Present(state) = &found.database
-        && let Some(step) = databases::release(state).filter(|_| mine(&state.stamp))
-    {
-        databases.execute(&step).await?;
-    }
+    settle::release((streams, databases), (&found.stream, &found.database), &ours).await?;
     if let Observed::Present(state) = &found.key
         && let Some(step) = keys::release(state).filter(|_| mine(&state.stamp))
     {
