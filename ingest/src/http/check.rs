@@ -17,7 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::document::{BodyProblems, Event, Events, Problems};
-use super::request::{self, Received, json};
+use super::request::{self, Judged, Received, json};
 use super::{Caller, headers};
 use crate::App;
 use crate::admit::{self, Rejected};
@@ -99,7 +99,7 @@ pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn answer(app: Arc<App>, received: Received) -> Result<Response, Problem> {
-    let (policies, caller, mode, bytes) = received.body().await?;
+    let (Judged { policies, caller }, mode, bytes) = received.body(&app).await?;
     let snapshot = caller.policy.snapshot();
     let pseudonyms = app.pseudonym_key(snapshot).await?;
     let received_ms = app.clock.now_ms();

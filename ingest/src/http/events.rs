@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::document::{BodyProblems, Event, Events, Problems, Refusals};
 use super::headers;
-use super::request::{self, Received, json};
+use super::request::{self, Judged, Received, json};
 use crate::App;
 use crate::admit::{self, Admission, Rejected, Warning};
 use crate::problem::Problem;
@@ -51,7 +51,7 @@ pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn answer(app: Arc<App>, received: Received) -> Result<Response, Problem> {
-    let (policies, caller, mode, bytes) = received.body().await?;
+    let (Judged { policies, caller }, mode, bytes) = received.body(&app).await?;
     let tenant = caller.policy.name().to_string();
     let name = tenant.clone();
     let admission = request::to_the_end(&tenant, async move {

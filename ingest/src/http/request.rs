@@ -1,6 +1,6 @@
 //! What every route does before and after its own part: readiness, whose request it is, the body, and the metrics of the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -17,14 +17,21 @@ use crate::metrics::RequestLabels;
 use crate::problem::Problem;
 use crate::snapshot::Policies;
 
-/// A request of a key that may send it.
+/// A request of a key that may send it. Its body may take as long as the client likes, so it keeps no policy in use.
 pub struct Received {
+    caller: Caller,
+    /// What the caller was found in.
+    policies: Weak<Policies>,
+    head: Parts,
+    content: Body,
+}
+
+/// A request without its body.
+pub struct Judged {
     /// The policy that it is judged by, whatever comes while it is answered.
     pub policies: Arc<Policies>,
     /// Whose request it is.
     pub caller: Caller,
-    head: Parts,
-    content: Body,
 }
 
 impl Received {
@@ -33,15 +40,34 @@ impl Received {
         self.head.uri.query()
     }
 
-    /// How the body carries events, and the body.
+    /// Whose request it is, by the policy of now.
+    ///
+    /// # Errors
+    /// When it may not be sent any more, or this pod may not answer.
+    pub fn judged(self, app: &App) -> Result<Judged, Problem> {
+        judged(app, &self.head, self.caller, &self.policies)
+    }
+
+    /// Whose request it is, how its body carries events, and the body. The policy is that of the time when the body was there.
     ///
     /// # Errors
     /// What is wrong with either.
-    pub async fn body(self) -> Result<(Arc<Policies>, Caller, Mode, Bytes), Problem> {
+    pub async fn body(self, app: &App) -> Result<(Judged, Mode, Bytes), Problem> {
         let mode = body::mode(&self.head.headers)?;
         let bytes = body::read(&self.head.headers, self.content).await?;
-        Ok((self.policies, self.caller, mode, bytes))
+        Ok((judged(app, &self.head, self.caller, &self.policies)?, mode, bytes))
     }
+}
+
+fn judged(app: &App, head: &Parts, caller: Caller, found_in: &Weak<Policies>) -> Result<Judged, Problem> {
+    if let Some(reason) = app.not_ready() {
+        return Err(Problem::unavailable(reason));
+    }
+    let policies = app.store.load_full();
+    let unchanged = std::ptr::eq(found_in.as_ptr(), Arc::as_ptr(&policies));
+    let caller =
+        if unchanged { caller } else { auth::authenticate(&head.headers, &policies, app.clock.now_ms())? };
+    Ok(Judged { policies, caller })
 }
 
 /// Answers a request by `handle`.
@@ -68,7 +94,7 @@ fn receive(app: &App, request: Request) -> Result<Received, Problem> {
     let (head, content) = request.into_parts();
     let policies = app.store.load_full();
     let caller = auth::authenticate(&head.headers, &policies, app.clock.now_ms())?;
-    Ok(Received { policies, caller, head, content })
+    Ok(Received { caller, policies: Arc::downgrade(&policies), head, content })
 }
 
 /// Runs what must not be cut off: a client that hangs up drops its request's future, and units that were taken must still be

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::document::{BodyProblems, Event, Problems, Refusals, Unknown};
-use super::request::{self, Received, json};
+use super::request::{self, Judged, Received, json};
 use super::{events, headers};
 use crate::App;
 use crate::admit::{self, Reserved};
@@ -96,7 +96,7 @@ pub async fn post(State(app): State<Arc<App>>, request: Request) -> Response {
 pub async fn commit(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let id = text(id);
     let handle = async |app: Arc<App>, received: Received| {
-        let (policies, caller, mode, bytes) = received.body().await?;
+        let (Judged { policies, caller }, mode, bytes) = received.body(&app).await?;
         let tenant = caller.policy.name().to_string();
         let name = tenant.clone();
         let admission = request::to_the_end(&tenant, async move {
@@ -122,7 +122,7 @@ pub async fn commit(State(app): State<Arc<App>>, id: Id, request: Request) -> Re
 pub async fn delete(State(app): State<Arc<App>>, id: Id, request: Request) -> Response {
     let id = text(id);
     let handle = async |app: Arc<App>, received: Received| {
-        let (policies, caller) = (received.policies, received.caller);
+        let Judged { policies, caller } = received.judged(&app)?;
         let tenant = caller.policy.name().to_string();
         let release = async move { admit::release(&app, &policies, &caller, &id).await };
         request::to_the_end(&tenant, release).await?;
@@ -135,7 +135,7 @@ pub async fn delete(State(app): State<Arc<App>>, id: Id, request: Request) -> Re
 
 async fn reserve(app: Arc<App>, received: Received) -> Result<Response, Problem> {
     let ttl_ms = i64::from(ttl_s(received.query().unwrap_or_default())?) * 1_000;
-    let (policies, caller, mode, bytes) = received.body().await?;
+    let (Judged { policies, caller }, mode, bytes) = received.body(&app).await?;
     let tenant = caller.policy.name().to_string();
     let reserved = request::to_the_end(&tenant, async move {
         admit::reserve(&app, &policies, &caller, (&mode, &bytes), ttl_ms).await
