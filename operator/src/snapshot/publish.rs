@@ -90,7 +90,7 @@ pub async fn publish(ctx: &Context, request: Request<'_>) -> Result<Published, P
     Ok(Published { revision, next_change_ms })
 }
 
-/// Deletes a tenant's snapshot; its keys are unknown from then on.
+/// Deletes a tenant's snapshot; its keys are unknown from then on. Returns the revision that says so.
 ///
 /// # Errors
 /// When NATS fails.
@@ -98,9 +98,10 @@ pub async fn withdraw(
     ctx: &Context,
     name: &TenantName,
     stored: &Stored<Snapshot>,
-) -> Result<(), crate::errors::Failure> {
+) -> Result<u64, crate::errors::Failure> {
+    let mut revision = stored.revision;
     if stored.value.is_some() {
-        let revision = ctx.store.delete(name, stored.revision).await?;
+        revision = ctx.store.delete(name, stored.revision).await?;
         ctx.metrics.snapshot("deleted");
         tracing::info!(tenant = name.as_str(), revision, "snapshot deleted");
     }
@@ -111,7 +112,7 @@ pub async fn withdraw(
         triggers::lane(ctx, &old.snapshot.lane);
     }
     ctx.first_pass.want_index();
-    Ok(())
+    Ok(revision)
 }
 
 /// What is known of the time before a limit counted.

@@ -119,7 +119,7 @@ async fn let_go(
     let found = dereference(systems.0, systems.1, systems.2, name).await;
     // Nothing is withdrawn before everything can be settled: a tenant is there or gone, not half.
     found.found(name)?;
-    withdraw(ctx, name, stored).await?;
+    let withdrawn = withdraw(ctx, name, stored).await?;
     for namespace in &ctx.belonging.claims(name.as_str()).held {
         access::revoke(ctx, namespace).await?;
     }
@@ -135,7 +135,7 @@ async fn let_go(
             lanes.extend(stored.value.as_ref().map(|snapshot| snapshot.lane.clone()));
             lanes.sort();
             lanes.dedup();
-            forget(ctx, &lanes, number).await?;
+            forget(ctx, &lanes, number, withdrawn).await?;
         }
         destroy(systems, name, &found, ours).await
     } else {

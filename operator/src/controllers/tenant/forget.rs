@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use clickhouse::databases::Databases;
-use event::names::POLICY_BUCKET;
 use event::{Lane, TenantNumber};
-use jetstream::{BucketSpec, Streams};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -15,18 +13,22 @@ use crate::passage;
 /// How long one round waits for a lane's sink.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Removes the rows from every pool among `lanes`. The tenant's snapshot is gone: once no pod decides by it, and the sinks have
-/// passed what was admitted by it, no row of it comes any more. May be repeated.
+/// Removes the rows from every pool among `lanes`. The tenant's snapshot went with revision `withdrawn`: once no pod decides by an
+/// older one, and the sinks have passed what was admitted by it, no row of it comes any more. May be repeated.
 ///
 /// # Errors
 /// What has to be waited for, or fails.
-pub async fn forget(ctx: &Context, lanes: &[Lane], tenant: TenantNumber) -> Result<(), Failure> {
+pub async fn forget(
+    ctx: &Context,
+    lanes: &[Lane],
+    tenant: TenantNumber,
+    withdrawn: u64,
+) -> Result<(), Failure> {
     let pools: Vec<&Lane> = lanes.iter().filter(|lane| matches!(lane, Lane::Pooled(_))).collect();
     if pools.is_empty() {
         return Ok(());
     }
-    let revision = ctx.nats.last_sequence(&BucketSpec::stream_name(POLICY_BUCKET)).await?;
-    let undrained = ctx.fleet.undrained(revision, Instant::now());
+    let undrained = ctx.fleet.undrained(withdrawn, Instant::now());
     if !undrained.is_empty() {
         let detail = format!("requests of the tenant may be under way in {}", undrained.join(", "));
         return Err(Failure::unknown(System::Nats, detail));
