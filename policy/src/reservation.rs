@@ -5,7 +5,7 @@
 //! tenant.
 //!
 //! ```text
-//! rsv_<base64url of>  version u8 | holder 16 | end i64 | per hold: rule u64, subject 16, period start i64, units u64 | tag 32
+//! rsv_<base64url of>  version u8 | holder 16 | end i64 | per hold: rule u64, subject 16, period start i64, units u64, revision u64 | tag 32
 //! ```
 
 use base64::Engine;
@@ -18,15 +18,16 @@ use crate::ledger::{Op, OpKind};
 use crate::tenant::QuotaKey;
 
 /// Most records that one reservation may concern: it bounds the length of the token.
-pub const MAX_HOLDS: usize = 64;
+pub const MAX_HOLDS: usize = 60;
 /// How a token begins.
 const PREFIX: &str = "rsv_";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 1 + 16 + 8;
-const HOLD_BYTES: usize = 8 + 16 + 8 + 8;
+const HOLD_BYTES: usize = 8 + 16 + 8 + 8 + 8;
 const MAX_BYTES: usize = HEAD_BYTES + MAX_HOLDS * HOLD_BYTES + TAG_BYTES;
 /// Longest token.
 pub const MAX_TOKEN_BYTES: usize = PREFIX.len() + MAX_BYTES.div_ceil(3) * 4;
+const _: () = assert!(MAX_TOKEN_BYTES <= 4096, "it stands in an address");
 /// What the tags are for: no other text of ours has one of these.
 const PURPOSE: &str = "reservation";
 
@@ -48,6 +49,8 @@ pub struct Hold {
     pub key: QuotaKey,
     /// Units.
     pub units: u64,
+    /// Revision of the record that holds them: what is older says nothing of them. 0 before they are granted.
+    pub revision: u64,
 }
 
 /// A hold, and what the event that came needs of it.
@@ -74,11 +77,12 @@ impl Reservation {
         let mut bytes = vec![VERSION];
         bytes.extend(self.holder.0.to_be_bytes());
         bytes.extend(self.expires_ms.to_be_bytes());
-        for Hold { key, units } in &self.holds {
+        for Hold { key, units, revision } in &self.holds {
             bytes.extend(key.rule.to_be_bytes());
             bytes.extend(key.subject.to_be_bytes());
             bytes.extend(key.period_start_ms.to_be_bytes());
             bytes.extend(units.to_be_bytes());
+            bytes.extend(revision.to_be_bytes());
         }
         let tag = key.tag_key(PURPOSE).tag(&[lineage.as_bytes(), &bytes]);
         bytes.extend(tag);
@@ -107,7 +111,8 @@ impl Reservation {
             let subject = u128::from_be_bytes(take(&mut rest)?);
             let period_start_ms = i64::from_be_bytes(take(&mut rest)?);
             let units = u64::from_be_bytes(take(&mut rest)?);
-            holds.push(Hold { key: QuotaKey { rule, subject, period_start_ms }, units });
+            let revision = u64::from_be_bytes(take(&mut rest)?);
+            holds.push(Hold { key: QuotaKey { rule, subject, period_start_ms }, units, revision });
         }
         Some(Self { holder, expires_ms, holds })
     }

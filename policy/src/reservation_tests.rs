@@ -9,7 +9,7 @@ const TERMS: Terms<'static> = Terms { cap: 100, cap_generation: 1, ledger_id: "l
 const POD: Incarnation = Incarnation(77);
 
 fn hold(rule: u64, units: u64) -> Hold {
-    Hold { key: QuotaKey { rule, subject: 7, period_start_ms: 1_000 }, units }
+    Hold { key: QuotaKey { rule, subject: 7, period_start_ms: 1_000 }, units, revision: 1 << rule }
 }
 
 fn reservation(holds: usize) -> Reservation {

@@ -66,11 +66,11 @@ pub async fn reserve(
         let detail = format!("is counted by {} limits: {MAX_HOLDS} can be reserved at once", needs.len());
         return Ok(refused(admission, Invalid::new("too_many_limits", "type", detail)));
     }
-    let holds = needs.iter().map(|need| Hold { key: need.key, units: need.units }).collect();
+    let holds = needs.iter().map(|need| Hold { key: need.key, units: need.units, revision: 0 }).collect();
     let (holder, expires_ms) = (Incarnation((app.random)()), decision.received_ms + ttl_ms);
-    let reservation = Reservation { holder, expires_ms, holds };
+    let mut reservation = Reservation { holder, expires_ms, holds };
     let under = Under { policy: &caller.policy, ledgers: &policies.ledgers };
-    match app.quotas.reserve(under, &needs, &reservation).await {
+    match app.quotas.reserve(under, &needs, &mut reservation).await {
         Ok(()) if app.pod.is_fenced() => {
             // What cannot be given back now comes back at its end.
             drop(app.quotas.release(under, &reservation).await);

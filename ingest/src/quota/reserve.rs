@@ -68,7 +68,7 @@ fn not_seeded(limit: &Limit) -> Result<(), ReserveError> {
 }
 
 impl Quotas {
-    /// Grants the units of every need to the reservation's holder: all, or none.
+    /// Grants the units of every need to the reservation's holder: all, or none. Each hold learns the revision that has it.
     ///
     /// # Errors
     /// [`ReserveError`]: what was granted before is given back, or ends by itself.
@@ -76,15 +76,19 @@ impl Quotas {
         &self,
         under: Under<'_>,
         needs: &[Need],
-        reservation: &Reservation,
+        reservation: &mut Reservation,
     ) -> Result<(), ReserveError> {
         for (at, need) in needs.iter().enumerate() {
-            if let Err(error) = self.reserve_one(under, need, reservation).await {
-                let begun = Reservation { holds: reservation.holds[..=at].to_vec(), ..reservation.clone() };
-                if tokio::time::timeout(RELEASE_WITHIN, self.release(under, &begun)).await.is_err() {
-                    tracing::debug!(holder = %reservation.holder, "units wait for the end of a reservation");
+            match self.reserve_one(under, need, reservation).await {
+                Ok(revision) => reservation.holds[at].revision = revision,
+                Err(error) => {
+                    reservation.holds.truncate(at + 1);
+                    let released = self.release(under, reservation);
+                    if tokio::time::timeout(RELEASE_WITHIN, released).await.is_err() {
+                        tracing::debug!(holder = %reservation.holder, "units wait for the end of a reservation");
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
         }
         Ok(())
@@ -95,7 +99,7 @@ impl Quotas {
         under: Under<'_>,
         need: &Need,
         reservation: &Reservation,
-    ) -> Result<(), ReserveError> {
+    ) -> Result<u64, ReserveError> {
         let unavailable = |error| match error {
             TakeError::Limited(limited) => ReserveError::Limited(limited),
             TakeError::PeriodEnded => ReserveError::Unavailable("the period ended".to_owned()),
@@ -118,27 +122,24 @@ impl Quotas {
                 return Err(ReserveError::Limited(Box::new(limited)));
             }
             let asked = Instant::now();
-            let grant = Hold { key: need.key, units: need.units }.grant(
-                reservation.holder,
-                self.clock.now_ms(),
-                reservation.expires_ms,
-            );
-            let (used, others, record) =
-                match self.ledger.run(&entry, &terms, Attempt::new(grant, 0, None)).await {
-                    Ok((record, _)) => return self.reserved(&entry, record, reservation.holder, need.units),
-                    Err(RunError::Denied(Denied::Exhausted { used, held_by_others, .. }, record)) => {
-                        (used.saturating_add(held_by_others), held_by_others, record)
-                    }
-                    Err(RunError::Denied(Denied::Crowded, _)) => {
-                        return Err(ReserveError::Crowded(limit.name.clone()));
-                    }
-                    Err(RunError::Denied(denied, _)) => {
-                        return Err(ReserveError::Unavailable(denied.to_string()));
-                    }
-                    Err(RunError::NotApplied(why) | RunError::Unanswered(why)) => {
-                        return Err(ReserveError::Unavailable(why));
-                    }
-                };
+            let (used, others, record) = match self.hold(&entry, &terms, need, reservation).await {
+                Ok((record, revision)) => {
+                    self.reserved(&entry, record, reservation.holder, need.units)?;
+                    return Ok(revision);
+                }
+                Err(RunError::Denied(Denied::Exhausted { used, held_by_others, .. }, record)) => {
+                    (used.saturating_add(held_by_others), held_by_others, record)
+                }
+                Err(RunError::Denied(Denied::Crowded, _)) => {
+                    return Err(ReserveError::Crowded(limit.name.clone()));
+                }
+                Err(RunError::Denied(denied, _)) => {
+                    return Err(ReserveError::Unavailable(denied.to_string()));
+                }
+                Err(RunError::NotApplied(why) | RunError::Unanswered(why)) => {
+                    return Err(ReserveError::Unavailable(why));
+                }
+            };
             let ours = record.as_ref().is_some_and(|record| record.held_by(self.pod.incarnation) > 0);
             match self.exhausted(&entry, &ask, used, others, record).map_err(unavailable)? {
                 Turn::Short(_, holders) if recalls < RECALLS => {
@@ -156,6 +157,23 @@ impl Quotas {
                 Turn::Taken | Turn::Again => {}
             }
         }
+    }
+
+    /// One grant to the reservation. One operation at a time on a key, as with slices: a pod does not compete with itself.
+    async fn hold(
+        &self,
+        entry: &Entry,
+        terms: &Terms<'_>,
+        need: &Need,
+        reservation: &Reservation,
+    ) -> Result<(Option<Record>, u64), RunError> {
+        let mut op = entry.op.lock().await;
+        let hold = Hold { key: need.key, units: need.units, revision: 0 };
+        let grant = hold.grant(reservation.holder, self.clock.now_ms(), reservation.expires_ms);
+        let remembered = op.remembered.take().map(|known| *known);
+        let (record, revision) = self.ledger.run(entry, terms, Attempt::new(grant, 0, remembered)).await?;
+        op.remembered = record.clone().map(|record| Box::new((record, revision)));
+        Ok((record, revision))
     }
 
     /// Whether the record holds what was asked for: an operation whose answer was lost may have been replaced by one that asks
@@ -193,7 +211,8 @@ impl Quotas {
         let spent = part.covers.map_or(0, |need| need.units);
         let op = part.hold.commit(holder, spent, self.pod.incarnation);
         let terms = terms(&under.policy.rules()[rule].limit, &entry);
-        match (self.ledger.run(&entry, &terms, Attempt::new(op, 0, None)).await, part.covers) {
+        match (self.ledger.run(&entry, &terms, Attempt::new(op, part.hold.revision, None)).await, part.covers)
+        {
             (Ok(_), Some(need)) => {
                 self.metrics.count_ledger("commit", "ok");
                 Ok(Committed::Used(entry.record_key.clone(), need.units))
@@ -229,7 +248,7 @@ impl Quotas {
         // An operation that was replaced holds nothing, and its entry goes all the same.
         for units in [hold.units, 0] {
             let op = Hold::release(holder, units);
-            match self.ledger.run(&entry, &terms, Attempt::new(op, 0, None)).await {
+            match self.ledger.run(&entry, &terms, Attempt::new(op, hold.revision, None)).await {
                 Ok(_) | Err(RunError::Denied(Denied::Gone | Denied::LedgerLost, _)) => return Ok(()),
                 Err(RunError::Denied(Denied::Inconsistent, _)) if units > 0 => {}
                 Err(RunError::Denied(denied, _)) => return Err(denied.to_string()),
