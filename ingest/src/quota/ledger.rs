@@ -146,37 +146,49 @@ impl Ledger {
         if !self.is_named(entry) {
             return Err(gave_up(&attempt, "the ledger is lost and being rebuilt".to_owned()));
         }
-        let result = self.step_on(entry, terms, attempt).await;
-        let answered = !matches!(result, Err(RunError::NotApplied(_) | RunError::Unanswered(_)));
-        self.silent.note(entry.bucket, answered, Instant::now());
+        let mut answered = None;
+        let result = self.step_on(entry, terms, attempt, &mut answered).await;
+        if let Some(answered) = answered {
+            self.silent.note(entry.bucket, answered, Instant::now());
+        }
         result
     }
 
+    /// `answered`: whether the ledger did when it was asked last; one that is contended does, although the operation gives up.
     async fn step_on(
         &self,
         entry: &Entry,
         terms: &Terms<'_>,
         mut attempt: Attempt,
+        answered: &mut Option<bool>,
     ) -> Result<(Option<Record>, u64), RunError> {
         let bucket = match self.bucket(entry.bucket).await {
             Ok(bucket) => bucket,
-            Err(error) => return Err(gave_up(&attempt, error.to_string())),
+            Err(error) => {
+                *answered = Some(false);
+                return Err(gave_up(&attempt, error.to_string()));
+            }
         };
         let begun = Instant::now();
         loop {
             if begun.elapsed() > PATIENCE {
-                return Err(gave_up(&attempt, "the ledger did not answer in time".to_owned()));
+                let why = if *answered == Some(true) {
+                    "others write it all the time"
+                } else {
+                    "it did not answer in time"
+                };
+                return Err(gave_up(&attempt, why.to_owned()));
             }
             match attempt.step(terms) {
-                Step::Read => match read(&bucket, &entry.record_key).await {
-                    Ok(read) => attempt.read(terms, read),
-                    Err(why) => return Err(gave_up(&attempt, why)),
-                },
+                Step::Read => {
+                    let read = read(&bucket, &entry.record_key).await;
+                    *answered = Some(read.is_ok());
+                    attempt.read(terms, read.map_err(|why| gave_up(&attempt, why))?);
+                }
                 Step::Write(record, revision) => {
-                    let wrote = match write(&bucket, &entry.record_key, &record, revision).await {
-                        Ok(wrote) => wrote,
-                        Err(why) => return Err(gave_up(&attempt, why)),
-                    };
+                    let wrote = write(&bucket, &entry.record_key, &record, revision).await;
+                    *answered = Some(wrote.as_ref().is_ok_and(|wrote| *wrote != Wrote::Unknown));
+                    let wrote = wrote.map_err(|why| gave_up(&attempt, why))?;
                     if let Some(outcome) = attempt.wrote(record, wrote) {
                         return result(outcome);
                     }
