@@ -259,7 +259,11 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
     let max = over.map_or(rule.max, |over| over.max);
     let same_data = inputs.previous.is_some_and(|old| old.lineage == inputs.lineage);
     let counted = previous.filter(|old| same_data && old.epoch == epoch);
-    let unchanged = counted.filter(|old| old.max == max && old.burst == rule.burst);
+    // What was admitted on trial beyond the limit was not charged.
+    let on_trial = counted.is_some_and(|old| {
+        refused_percent(old.mode, old.rollout_percent) < refused_percent(rule.mode, rule.rollout_percent)
+    });
+    let unchanged = counted.filter(|old| old.max == max && old.burst == rule.burst && !on_trial);
     let mut limit = Limit {
         identity: rule.identity.clone(),
         name: rule.name.clone(),
@@ -280,15 +284,20 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
         seeding: counted.is_some_and(|old| old.seeding),
         count_from: counted.map_or(CountFrom::Creation, |old| old.count_from),
     };
-    if counted.is_none() {
-        if limit.has_history() {
-            limit.count_from = rule.count_from;
-        }
+    if counted.is_none() && limit.has_history() {
+        limit.count_from = rule.count_from;
+    }
+    if counted.is_none() || on_trial {
         limit.seeding = limit.count_from == CountFrom::Period && inputs.has_history;
     } else if inputs.seeded.contains(&limit.identity) {
         limit.end_seeding(inputs.generation);
     }
     limit
+}
+
+/// Share of the users, in percent, whose events are refused beyond a limit.
+fn refused_percent(mode: Mode, rollout_percent: u8) -> u8 {
+    if mode == Mode::Enforce { rollout_percent } else { 0 }
 }
 
 /// Hash of everything that gives a count its meaning.
@@ -409,6 +418,18 @@ mod tests {
         let narrowed = Match { features: vec!["a".into()], ..Match::default() };
         let narrowed = RuleInput { matches: narrowed, ..events() };
         assert_eq!(of(&with(vec![narrowed], Some(&seeded), &[], 11)), (6, 11), "a new meaning");
+        let trial = |rollout_percent, mode| RuleInput { mode, rollout_percent, ..events() };
+        let warned = with(vec![trial(100, Mode::Warn)], Some(&seeded), &[], 12);
+        assert_eq!(of(&warned), (5, 9), "looser");
+        let half = with(vec![trial(50, Mode::Enforce)], Some(&warned), &[], 13);
+        assert_eq!(of(&half), (6, 13), "what was admitted beyond it on trial was not charged");
+        let half = with(vec![trial(50, Mode::Enforce)], Some(&half), &["plan.events"], 14);
+        assert_eq!(of(&half), (5, 14));
+        assert_eq!(
+            of(&with(vec![events()], Some(&half), &[], 15)),
+            (6, 15),
+            "nor for the other half of the users"
+        );
         let no_past = [
             RuleInput { count_from: CountFrom::Creation, ..events() },
             RuleInput { per: Per::ApiKey, ..events() },

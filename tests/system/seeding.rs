@@ -1,6 +1,9 @@
 //! A new quota counts what was used of its period before it was there.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use system_tests::{TestTenant, World, event, eventually};
@@ -11,6 +14,8 @@ pub const TESTS: &[crate::Test] = &[
     ("a_limit_that_is_created_under_load_is_exact", under_load),
     ("a_new_limit_counts_each_users_past_by_its_expression", by_user),
     ("a_limit_may_count_from_its_creation", from_creation),
+    ("a_limit_that_was_on_trial_counts_what_it_admitted_beyond_itself", after_trial),
+    ("a_client_that_sends_slowly_keeps_no_limit_from_being_enforced", slow_client),
 ];
 
 fn daily(max: u64, more: &str) -> String {
@@ -155,4 +160,38 @@ spec: {per: ApiKey, quota: {max: 5, period: Day}, countFrom: Period}
         let said = world.kubectl(&["get", "usagelimit", "perkey", "--namespace", "unseeded", path]);
         said.contains("spec.countFrom").then_some(()).ok_or(said)
     });
+}
+
+fn after_trial(world: &World) {
+    let tenant = world.tenant("trial", &daily(5, ", mode: Warn"));
+    tenant.post_many(world, "warned", 8);
+    enforce(world, &tenant, &daily(10, ""));
+    assert_eq!(pour(world, &tenant, "after", "login", "ann"), 2, "8 of 10 were admitted before");
+    tenant.shows(world, 10);
+}
+
+fn slow_client(world: &World) {
+    let tenant = world.tenant("slowclient", "");
+    tenant.post_many(world, "before", 3);
+    let url = world.events_url(0);
+    let address = url.trim_start_matches("http://").split('/').next().unwrap();
+    let body = event("slow", "login", "ann").to_string();
+    let (first, rest) = body.split_at(body.len() / 2);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!(
+        "POST /v1/usage/events HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nX-API-Key: {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{first}",
+        tenant.ingest_key,
+        body.len()
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    // The pod has found the caller before it gets the rest.
+    assert_eq!(tenant.post(world, 0, &event("between", "login", "ann")).status, 202);
+    enforce(world, &tenant, &daily(4, ""));
+    client.write_all(rest.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 "), "judged by the limit that is enforced now: {answer}");
+    tenant.shows(world, 4);
 }
