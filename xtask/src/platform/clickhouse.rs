@@ -91,8 +91,10 @@ fn render_config(folder: &Path, http: u16, native: u16) -> String {
   <http_port>{http}</http_port>
   <tcp_port>{native}</tcp_port>
   <logger><level>error</level><console>1</console></logger>
-  <!-- A developer's machine runs everything else too. -->
-  <max_server_memory_usage>4000000000</max_server_memory_usage>
+  <!-- No limit on the whole: as a library it never corrects its count by the resident memory, and once the count, which only
+       drifts upwards, reaches a limit, the process aborts. Each query has one. -->
+  <max_server_memory_usage>0</max_server_memory_usage>
+  <max_server_memory_usage_to_ram_ratio>100</max_server_memory_usage_to_ram_ratio>
   <mark_cache_size>268435456</mark_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <background_pool_size>4</background_pool_size>
