@@ -65,7 +65,8 @@ impl Stored {
         for ((feature, user, day), count) in &self.0 {
             if *feature == limit.feature {
                 let subject = if limit.per_user { user.as_str() } else { "" };
-                *by_subject.entry((subject, day)).or_default() += count;
+                let period = if limit.total { "" } else { day.as_str() };
+                *by_subject.entry((subject, period)).or_default() += count;
             }
         }
         Outcome {
@@ -85,7 +86,7 @@ pub fn repeats(world: &World, tenant: &str) -> Result<u64> {
     Ok(world.clickhouse(&sql)?.first().and_then(|line| line.parse().ok()).unwrap_or_default())
 }
 
-/// The ledger's records of a day by limit name. Incarnations that did not beat in the last ten seconds are gone.
+/// The ledger's records of days and of what never starts anew, by limit name. Incarnations that did not beat in the last ten seconds are gone.
 ///
 /// # Errors
 /// When NATS cannot be asked.
@@ -99,8 +100,10 @@ pub fn ledger(world: &World, tenant: &str) -> Result<BTreeMap<String, Units>> {
         .map(|entry| entry.key)
         .collect();
     let mut limits: BTreeMap<String, Units> = BTreeMap::new();
-    for shard in 0..SHARDS {
-        for entry in nats::bucket(&world.platform, &event::names::ledger_bucket("day", shard))? {
+    for (window, shard) in
+        ["day", "total"].iter().flat_map(|window| (0..SHARDS).map(move |shard| (window, shard)))
+    {
+        for entry in nats::bucket(&world.platform, &event::names::ledger_bucket(window, shard))? {
             let Some(name) = entry.key.split(&format!(".ns.{tenant}.")).nth(1) else { continue };
             add(limits.entry(name.to_owned()).or_default(), &entry.value, &live)?;
         }
@@ -127,7 +130,7 @@ fn add(units: &mut Units, record: &Value, live: &BTreeSet<String>) -> Result<()>
 /// One line of the result file.
 pub fn line(limit: &Limit, outcome: &Outcome, units: &Units) -> Value {
     json!({
-        "limit": limit.name, "cap": limit.cap, "perUser": limit.per_user, "stored": outcome.stored, "most": outcome.most,
+        "limit": limit.name, "cap": limit.cap, "perUser": limit.per_user, "total": limit.total, "stored": outcome.stored, "most": outcome.most,
         "over": outcome.over, "records": units.records, "unused": units.caps.saturating_sub(outcome.stored),
         "used": units.used, "heldLive": units.held_live, "heldGone": units.held_gone,
     })
@@ -143,9 +146,12 @@ mod tests {
             [("f", "ann", "1", 5), ("f", "ann", "2", 3), ("f", "bob", "1", 4), ("g", "ann", "1", 99)]
                 .map(|(feature, user, day, count)| ((feature.into(), user.into(), day.into()), count));
         let stored = Stored(stored.into_iter().collect());
-        let limit = |per_user| Limit { name: "l".into(), feature: "f".into(), cap: 4, per_user };
+        let limit =
+            |per_user| Limit { name: "l".into(), feature: "f".into(), cap: 4, total: false, per_user };
         assert_eq!(stored.of(&limit(true)), Outcome { most: 5, over: 1, stored: 12 });
         assert_eq!(stored.of(&limit(false)), Outcome { most: 9, over: 5, stored: 12 });
+        let total = Limit { total: true, ..limit(false) };
+        assert_eq!(stored.of(&total), Outcome { most: 12, over: 8, stored: 12 }, "days are no periods");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The 100 limits of the quota proof: caps from 1 to the largest, spread evenly by magnitude, for tenants and for users.
+//! The 100 limits of the quota proof: caps from 1 to the largest, spread evenly by magnitude, for tenants and for users; some never start
+//! anew.
 
 use std::fmt::Write as _;
 
@@ -18,8 +19,10 @@ pub struct Limit {
     pub name: String,
     /// The feature it counts.
     pub feature: String,
-    /// Units a day.
+    /// Units a day, or for ever.
     pub cap: u64,
+    /// Whether it never starts anew.
+    pub total: bool,
     /// Whether each user has a cap of its own.
     pub per_user: bool,
 }
@@ -37,12 +40,14 @@ pub fn all(scale: Scale) -> Vec<Limit> {
         name: format!("t{n}"),
         feature: format!("f{n}"),
         cap: cap(n, OF_TENANT, tenant),
+        total: n % 7 == 5,
         per_user: false,
     });
     let of_user = (0..OF_USER).map(|n| Limit {
         name: format!("u{n}"),
         feature: format!("f{}", 2 * n),
         cap: cap(n, OF_USER, user),
+        total: false,
         per_user: true,
     });
     of_tenant.chain(of_user).collect()
@@ -76,6 +81,7 @@ spec: {{scopes: [ingest]}}
     );
     for limit in limits {
         let per = if limit.per_user { "User" } else { "Tenant" };
+        let period = if limit.total { "Total" } else { "Day" };
         let Limit { name, feature, cap, .. } = limit;
         // Writing into a string does not fail.
         let _ = write!(
@@ -84,7 +90,7 @@ spec: {{scopes: [ingest]}}
 apiVersion: meterplane.io/v1alpha1
 kind: UsageLimit
 metadata: {{name: {name}, namespace: {tenant}}}
-spec: {{per: {per}, match: {{features: [{feature}]}}, quota: {{max: {cap}, period: Day}}}}
+spec: {{per: {per}, match: {{features: [{feature}]}}, quota: {{max: {cap}, period: {period}}}}}
 "
         );
     }
@@ -100,6 +106,7 @@ mod tests {
         let limits = all(Scale::Full);
         assert_eq!(limits.len(), 100);
         assert_eq!((limits[0].cap, limits[69].cap), (1, 100_000));
+        assert_eq!(limits.iter().filter(|limit| limit.total).count(), 10);
         assert!(limits[69].feature != "f58" && limits[99].feature == "f58", "the largest is nobody else's");
         let documents = serde_yaml_ng::Deserializer::from_str(&yaml("p", &limits, 5)).count();
         assert_eq!(documents, 104);

@@ -19,6 +19,8 @@ const BATCH: usize = 60;
 const MISSES: u64 = 40;
 /// … and none has for this long, in which units that were held elsewhere would have come back.
 const QUIET: Duration = Duration::from_secs(5);
+/// The same for a quota that never starts anew: what dead pods held comes back as well, once they are known to be dead.
+const QUIET_TOTAL: Duration = Duration::from_secs(30);
 
 /// What the clients were told.
 #[derive(Debug, Default)]
@@ -40,6 +42,7 @@ struct Feature {
     name: String,
     weight: f64,
     has_user_limit: bool,
+    quiet: Duration,
     state: Mutex<State>,
 }
 
@@ -80,6 +83,7 @@ impl<'a> Load<'a> {
             name: limit.feature.clone(),
             // Large limits are busier, but not in proportion: small ones are fought for as well.
             weight: (limit.cap as f64).powf(0.8),
+            quiet: if limit.total { QUIET_TOTAL } else { QUIET },
             has_user_limit: limits.iter().any(|other| other.per_user && other.feature == limit.feature),
             state: Mutex::new(State { misses: 0, last_hit: Instant::now(), closed: false }),
         };
@@ -122,7 +126,7 @@ impl<'a> Load<'a> {
         let mut open = Vec::new();
         for (n, feature) in self.features.iter().enumerate() {
             let mut state = locked(&feature.state);
-            state.closed |= may_close && state.misses >= MISSES && state.last_hit.elapsed() > QUIET;
+            state.closed |= may_close && state.misses >= MISSES && state.last_hit.elapsed() > feature.quiet;
             if !state.closed {
                 open.push((n, feature.weight / (1 + state.misses) as f64));
             }
