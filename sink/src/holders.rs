@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use event::Incarnation;
+use event::{Incarnation, Lane};
 use futures_util::StreamExt;
 use jetstream::{Bucket, CasError, WatchEvent};
 
 use crate::clock::now_ms;
-use crate::lease::{Entry, TAKE, key};
+use crate::lease::{Entry, TAKE, holder, key};
+use crate::spread;
 
 /// Age at which an entry is deleted.
 const FORGET_MS: u64 = 86_400_000;
@@ -65,6 +66,15 @@ impl Seen {
         }
     }
 
+    /// Sinks that renew their leases; none before the list is complete.
+    fn living(&self, now: Instant) -> impl Iterator<Item = Incarnation> {
+        let entries = self.entries.iter().filter(|_| self.synced.is_some());
+        let living = entries.filter(move |(_, (_, entry, since))| {
+            !entry.ended && now.saturating_duration_since(*since) < TAKE
+        });
+        living.filter_map(|(key, _)| holder(key))
+    }
+
     fn verdict(&self, owner: &str, now: Instant) -> Verdict {
         let stale = |since: Instant| now.duration_since(since) >= TAKE;
         match self.entries.get(owner) {
@@ -86,6 +96,11 @@ impl Holders {
     /// Whether the list is complete.
     pub fn is_synced(&self) -> bool {
         self.seen().synced.is_some()
+    }
+
+    /// Whether a lane falls to `me` among the sinks that are alive.
+    pub fn falls_to(&self, lane: &Lane, me: Incarnation) -> bool {
+        spread::falls_to(lane, self.seen().living(Instant::now())) == Some(me)
     }
 
     /// Follows the bucket for ever.
@@ -170,6 +185,26 @@ mod tests {
         assert_eq!(seen.verdict("a", after(5_000)), Verdict::Wait);
         seen.put("a".to_owned(), 3, &entry(true).encode(), after(4_001));
         assert_eq!(seen.verdict("a", after(4_001)), Verdict::Gone, "given back");
+    }
+
+    #[test]
+    fn who_is_alive_is_told_by_renewals() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let ids = |seen: &Seen, ms| {
+            let mut ids: Vec<u128> = seen.living(after(ms)).map(|sink| sink.0).collect();
+            ids.sort_unstable();
+            ids
+        };
+        let mut seen = Seen::default();
+        for (sink, ended) in [(1, false), (2, true), (3, false)] {
+            seen.put(key(Incarnation(sink)), 1, &entry(ended).encode(), start);
+        }
+        assert!(ids(&seen, 0).is_empty(), "there may be more");
+        seen.synced = Some(start);
+        assert_eq!(ids(&seen, 4_999), [1, 3]);
+        seen.put(key(Incarnation(3)), 2, &entry(false).encode(), after(4_000));
+        assert_eq!(ids(&seen, 5_000), [3]);
     }
 
     #[test]

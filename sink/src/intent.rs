@@ -18,6 +18,9 @@ pub const VERSION: u8 = event::position::INTENT_VERSION;
 /// The oldest version that is read. It knew no charges.
 const OLDEST: u8 = event::position::OLDEST_INTENT_VERSION;
 
+/// The owner of a lane that its holder gave away.
+const NOBODY: Incarnation = Incarnation(0);
+
 /// How far an intent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -116,6 +119,16 @@ impl Record {
         Self { owner, ..self.clone() }
     }
 
+    /// The same under nobody: the next sink need not wait. Only a closed record is given away.
+    pub fn given_away(&self) -> Self {
+        self.claimed(NOBODY)
+    }
+
+    /// Who holds it, if anybody does.
+    pub fn holder(&self) -> Option<Incarnation> {
+        Some(self.owner).filter(|owner| *owner != NOBODY)
+    }
+
     /// Before the first intent of the lane's new stream.
     pub fn in_epoch(&self, epoch: i64) -> Self {
         Self { intent: self.intent, ..Self::first(self.owner, epoch) }
@@ -199,6 +212,8 @@ mod tests {
         assert_eq!((taken.owner, taken.state, &taken.removed), (Incarnation(2), State::Open, &open.removed));
         let closed = taken.closed();
         assert_eq!((closed.state, closed.hi, closed.events, closed.charges), (State::Closed, 3, 4, 0));
+        let free = closed.given_away();
+        assert_eq!((free.holder(), free.claimed(closed.owner)), (None, closed.clone()));
         let anew = closed.in_epoch(8);
         assert_eq!(
             (anew.next_seq(), anew.intent, anew.epoch),

@@ -20,6 +20,7 @@ use crate::lookup;
 use crate::metrics::{LaneLabel, LaneState};
 use crate::pending::Pending;
 use crate::port::{Port, Stop};
+use crate::spread::Turn;
 use crate::takeover::take;
 
 /// Bounds of an intent. Days: the window of event times and two more.
@@ -30,6 +31,8 @@ const CLOSE_AFTER: Duration = Duration::from_millis(500);
 const IDLE_WAIT: Duration = Duration::from_secs(20);
 /// How often a lane that another sink holds is looked at.
 const STANDBY: Duration = Duration::from_secs(1);
+/// How often a lane that falls to another sink is looked at.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(5);
 /// Pause after a failure to read.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 /// Pause of a lane that is stuck.
@@ -53,6 +56,9 @@ pub struct Status {
 /// Works on `lane` until its stream is gone or the process ends.
 pub async fn run(context: Arc<Context>, lane: Lane, status: Arc<Status>) {
     let label = LaneLabel { lane: lane.to_string() };
+    let mut turn = Turn::default();
+    // Of a lane that falls to another sink only that it is held now and then need be known.
+    let mut looked = None;
     let state = |state: LaneState| context.metrics.state.get_or_create(&label).set(state as i64);
     while !context.is_shutting_down() {
         let Some(me) = context.lease.current() else {
@@ -60,6 +66,12 @@ pub async fn run(context: Arc<Context>, lane: Lane, status: Arc<Status>) {
             context.pause(STANDBY).await;
             continue;
         };
+        let due = looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_AT_OTHERS);
+        if !due && !context.holders.falls_to(&lane, me) {
+            context.pause(STANDBY).await;
+            continue;
+        }
+        looked = Some(Instant::now());
         let epoch = match stream_created_ms(&context.nats, &lane.stream()).await {
             Ok(created_ms) => i64::try_from(created_ms).unwrap_or(i64::MAX),
             Err(ReadError::Missing) => break,
@@ -68,7 +80,7 @@ pub async fn run(context: Arc<Context>, lane: Lane, status: Arc<Status>) {
                 continue;
             }
         };
-        let stop = hold(&context, &lane, &status, me, epoch).await;
+        let stop = hold(&context, &lane, &status, &mut turn, me, epoch).await;
         status.held.store(false, Ordering::Relaxed);
         match stop {
             Stop::Lost(reason) => {
@@ -87,10 +99,26 @@ pub async fn run(context: Arc<Context>, lane: Lane, status: Arc<Status>) {
 }
 
 /// Takes the lane and sinks it until that ends.
-async fn hold(context: &Arc<Context>, lane: &Lane, status: &Status, me: Incarnation, epoch: i64) -> Stop {
+async fn hold(
+    context: &Arc<Context>,
+    lane: &Lane,
+    status: &Status,
+    turn: &mut Turn,
+    me: Incarnation,
+    epoch: i64,
+) -> Stop {
     let name = lane.to_string();
     let mut port = LivePort::new(context.clone(), lane.clone(), me);
-    let gone = async |owner| context.holders.is_gone(owner).await;
+    let gone = async |owner| {
+        let gone = match owner {
+            Some(owner) => context.holders.is_gone(owner).await,
+            None => true,
+        };
+        if !gone {
+            turn.held();
+        }
+        gone && turn.takes(context.holders.falls_to(lane, me), Instant::now())
+    };
     let taken = match take(&mut port, &name, me, epoch, gone).await {
         Ok(taken) => taken,
         Err(stop) => return stop,
@@ -116,6 +144,7 @@ async fn hold(context: &Arc<Context>, lane: &Lane, status: &Status, me: Incarnat
         pending: Pending::new(context.buffers.clone()),
         pace: Pace::default(),
         load_at: Instant::now(),
+        turn,
         context,
         lane,
         name,
@@ -151,6 +180,7 @@ struct Holder<'a> {
     pace: Pace,
     /// When to load ids next.
     load_at: Instant,
+    turn: &'a mut Turn,
 }
 
 impl Holder<'_> {
@@ -162,6 +192,9 @@ impl Holder<'_> {
         }
         if self.context.lease.is_over(self.me) {
             return Err(Stop::Lost("another sink took it".to_owned()));
+        }
+        if self.turn.gives_away(self.context.holders.falls_to(self.lane, self.me), Instant::now()) {
+            return Err(self.give_away().await?);
         }
         let now = Instant::now();
         let (full_due, due) = self.context.budget.due(&self.pace, now);
@@ -245,6 +278,14 @@ impl Holder<'_> {
             self.record = closed;
         }
         Ok(())
+    }
+
+    /// Leaves the lane to the sink that it falls to; what was read and not flushed is read again there.
+    async fn give_away(&mut self) -> Result<Stop, Stop> {
+        self.close().await?;
+        self.port.write(&self.record.given_away()).await?;
+        tracing::info!(lane = self.name, "given to the sink that it falls to");
+        Ok(Stop::Lost("it falls to another sink".to_owned()))
     }
 
     /// Loads some ids of the horizon, newest days first. A failure only means more lookups.

@@ -50,6 +50,11 @@ pub fn key(sink: Incarnation) -> String {
     format!("sink.{sink}")
 }
 
+/// Whose entry a key is.
+pub fn holder(key: &str) -> Option<Incarnation> {
+    key.strip_prefix("sink.")?.parse().ok()
+}
+
 /// This process's lease.
 pub struct Lease {
     bucket: Bucket,

@@ -32,6 +32,7 @@ mod pending;
 mod port;
 mod removed;
 mod slot;
+mod spread;
 mod takeover;
 mod violations;
 

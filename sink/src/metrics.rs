@@ -128,6 +128,10 @@ impl Metrics {
         registry.register_with_unit("insert", "Time of an insert", Unit::Seconds, m.insert_seconds.clone());
         registry.register("insert_failures", "Inserts tried again", m.insert_failures.clone());
         registry.register("lookups", "Ids looked up in ClickHouse", m.lookups.clone());
+        let audited = "What the audit counted, by kind: events, and for uncounted the messages behind it";
+        registry.register("audited", audited, m.audited.clone());
+        let differences = "Alert: ranges whose events are not all stored, repeats or dead letters";
+        registry.register("differences", differences, m.differences.clone());
         registry.register("violations", "Records of violations stored", m.violations.clone());
         let dropped = "Records of violations that are unreadable, or whose tenant's table is gone";
         registry.register("violations_dropped", dropped, m.violations_dropped.clone());

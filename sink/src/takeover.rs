@@ -21,18 +21,23 @@ pub struct Taken {
     pub lost: u64,
 }
 
-/// Claims the lane for `me` and replays an open intent. `gone` says of an owner that it sends no more inserts; the
-/// compare-and-set of the claim keeps everybody else out.
+/// Claims the lane for `me` and replays an open intent. `gone` says of an owner that it sends no more inserts, and of no owner that
+/// the lane may be taken; the compare-and-set of the claim keeps everybody else out.
 pub async fn take<P: Port>(
     port: &mut P,
     lane: &str,
     me: Incarnation,
     epoch: i64,
-    gone: impl AsyncFnOnce(Incarnation) -> bool,
+    gone: impl AsyncFnOnce(Option<Incarnation>) -> bool,
 ) -> Result<Taken, Stop> {
-    let mut record = match port.read().await? {
-        Some(record) if record.owner == me || gone(record.owner).await => record.claimed(me),
-        Some(record) => return Err(Stop::Lost(format!("{} holds it", record.owner))),
+    let found = port.read().await?;
+    let owner = found.as_ref().and_then(Record::holder);
+    if owner != Some(me) && !gone(owner).await {
+        let why = owner.map_or("it falls to another sink".to_owned(), |owner| format!("{owner} holds it"));
+        return Err(Stop::Lost(why));
+    }
+    let mut record = match found {
+        Some(record) => record.claimed(me),
         None if port.has_rows(epoch).await? => {
             // Starting at 1 would call every stored event a duplicate of itself.
             return Err(Stop::Stuck(
