@@ -20,6 +20,12 @@ use crate::publish::Ack;
 /// How long a JetStream API request may take before its outcome is unknown.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often a server that says nothing is asked whether it is there; after two questions without an answer another one is. The
+/// library's minute would leave a pod on a frozen server, though the others have elected a leader within ten seconds.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long a server may take to greet: a frozen one still accepts connections.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Prefix of the JetStream API's subjects.
 pub(crate) const API_PREFIX: &str = "$JS.API.";
 
@@ -70,6 +76,8 @@ impl Client {
         let nats = ConnectOptions::with_user_and_password(config.user, config.password)
             .name(config.name)
             .retry_on_initial_connect()
+            .ping_interval(PING_EVERY)
+            .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {

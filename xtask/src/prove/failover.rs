@@ -15,7 +15,9 @@ use crate::{Error, Result};
 const NODES: [&str; 3] = ["nats", "nats-2", "nats-3"];
 /// How long a cluster may take to be whole again.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
-/// How long a leader stands still.
+/// How long a probe waits for a 202.
+const PROBE: Duration = Duration::from_secs(60);
+/// How long a leader stands still, at least: it goes on after the probe.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What was done.
@@ -23,8 +25,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Inflicted {
     /// Each fault in words.
     pub faults: Vec<String>,
-    /// From each fault to the next 202 of a probe that began after it, milliseconds.
-    pub unavailable_ms: Vec<u64>,
+    /// From each fault to the next 202 of a probe that began after it, milliseconds; `None` when there was none in time.
+    pub unavailable_ms: Vec<Option<u64>>,
 }
 
 /// Kills and pauses leaders.
@@ -61,8 +63,9 @@ pub fn inflict(
         let unavailable = probe(job, &client, seed, n, began);
         done.faults.push(format!("{what} {leader}, leader of {stream}"));
         done.unavailable_ms.push(unavailable);
-        job.progress
-            .say(&format!("{what} {leader}, leader of {stream}: the next 202 after {unavailable} ms"));
+        let next =
+            unavailable.map_or(format!("no 202 in {PROBE:?}"), |ms| format!("the next 202 after {ms} ms"));
+        job.progress.say(&format!("{what} {leader}, leader of {stream}: {next}"));
         if kills {
             platform.start_part(leader)?;
         } else {
@@ -77,10 +80,10 @@ pub fn inflict(
     Ok(done)
 }
 
-/// Milliseconds from `began` until a probe is answered 202. The probe's feature has no limit, so it waits for the lane; every other
+/// Milliseconds from `began` until a probe is answered 202; `None` when none was in [`PROBE`]. The probe's feature has no limit, so it waits for the lane; every other
 /// one is about a user of its own with a limit, so it waits for a ledger.
-fn probe(job: &Job<'_>, client: &Client, seed: u64, n: usize, began: Instant) -> u64 {
-    let answered = job.cancel.until(Duration::from_secs(60), Duration::from_millis(20), || {
+fn probe(job: &Job<'_>, client: &Client, seed: u64, n: usize, began: Instant) -> Option<u64> {
+    let answered = job.cancel.until(PROBE, Duration::from_millis(20), || {
         let at = began.elapsed().as_millis();
         let pod = at as usize % pods::PODS;
         let user = format!("probe{n}-{at}");
@@ -90,8 +93,8 @@ fn probe(job: &Job<'_>, client: &Client, seed: u64, n: usize, began: Instant) ->
         );
         Ok(client.attempt(pod, &body).filter(|settled| settled.accepted > 0))
     });
-    let unanswered = !matches!(answered, Ok(Some(_)));
-    if unanswered { u64::MAX } else { u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) }
+    let answered = matches!(answered, Ok(Some(_)));
+    answered.then(|| u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
 fn jsz(platform: &Platform, http: &Http, node: &str) -> Option<Value> {

@@ -63,7 +63,7 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     round.number("faultsInOrder", inflicted.faults);
     if !inflicted.unavailable_ms.is_empty() {
         round.number("unavailableMsPerFailover", inflicted.unavailable_ms.clone());
-        let worst = inflicted.unavailable_ms.iter().max().copied().unwrap_or_default();
+        let worst = inflicted.unavailable_ms.iter().flatten().max().copied().unwrap_or_default();
         round.number("unavailableMsWorst", worst);
     }
     round.number("limitsUsedUp", used_up);
@@ -77,6 +77,8 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     ] {
         round.number(name, value.load(Ordering::Relaxed));
     }
+    let silent = inflicted.unavailable_ms.iter().filter(|answered| answered.is_none()).count();
+    round.at_most("failovers without any 202 in 60 s", silent as f64, 0.0);
     judge(job, &world, &all, &told, &mut round)?;
     round.seconds = began.elapsed().as_secs();
     Ok(round)
