@@ -40,6 +40,11 @@ impl Counts {
         self.packed == self.stored + self.duplicates + self.dead && self.doubled == 0
     }
 
+    /// Whether events are missing.
+    fn is_short(&self) -> bool {
+        self.packed > self.stored + self.duplicates + self.dead
+    }
+
     fn add(&mut self, other: &Self) {
         self.packed += other.packed;
         self.stored += other.stored;
@@ -67,6 +72,19 @@ pub struct Difference {
     pub counts: Counts,
 }
 
+/// How far an audit was at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// See [`Audit::upto`].
+    pub upto: u64,
+    /// See [`Audit::gone`].
+    pub gone: u64,
+    /// See [`Audit::total`].
+    pub total: Counts,
+}
+
 /// The audit of one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
@@ -82,17 +100,74 @@ pub struct Audit {
     pub total: Counts,
     /// What does not.
     pub open: Vec<Difference>,
+    /// How far it was in the last minutes, oldest first.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+    /// When the server that holds the tables was started, Unix milliseconds; 0 = not known.
+    #[serde(default)]
+    pub server_started_ms: i64,
 }
+
+/// Time between two marks.
+const MARK_EVERY_MS: i64 = 60_000;
+/// Rows that are older than this survive a crash of the tables' machine: the kernel has written them to disk within half a minute, and
+/// of parts that were merged the sources stay for eight (`old_parts_lifetime`).
+const WRITTEN_MS: i64 = 600_000;
+/// Differences of two readings of one start.
+const SAME_START_MS: i64 = 5_000;
 
 impl Audit {
     /// Before anything was counted.
     pub fn first(epoch: i64) -> Self {
-        Self { version: VERSION, epoch, upto: 0, gone: 0, total: Counts::default(), open: Vec::new() }
+        let (total, open, marks) = (Counts::default(), Vec::new(), Vec::new());
+        Self { version: VERSION, epoch, upto: 0, gone: 0, total, open, marks, server_started_ms: 0 }
     }
 
     /// The same lane with a stream that was made anew: what did not add up still does not.
     pub fn in_epoch(self, epoch: i64) -> Self {
-        if self.epoch == epoch { self } else { Self { epoch, upto: 0, ..self } }
+        if self.epoch == epoch { self } else { Self { epoch, upto: 0, marks: Vec::new(), ..self } }
+    }
+
+    /// With the server that was started at `started_ms`. When it is another start than the last one, what was counted in the minutes
+    /// before is counted again: a machine that lost its power has forgotten rows that were there.
+    pub fn on_server(mut self, started_ms: i64) -> Self {
+        let known = self.server_started_ms != 0;
+        if known && (self.server_started_ms - started_ms).abs() <= SAME_START_MS {
+            return self;
+        }
+        self.server_started_ms = started_ms;
+        let Some(last) = self.marks.last().filter(|_| known) else { return self };
+        let written = self.marks.iter().rposition(|mark| mark.at_ms <= last.at_ms - WRITTEN_MS).unwrap_or(0);
+        self.marks.truncate(written + 1);
+        if let Some(mark) = self.marks.last() {
+            (self.upto, self.gone, self.total) = (mark.upto, mark.gone, mark.total);
+            self.open.retain(|open| open.epoch != self.epoch || open.hi <= mark.upto);
+        }
+        self
+    }
+
+    /// Without differences of a tenant whose rows were removed for good.
+    pub fn forget(mut self, tenant: TenantNumber) -> Self {
+        self.open.retain(|open| open.tenant != tenant);
+        self
+    }
+
+    /// First and last messages of ranges in which events are missing, and have been for longer than a table may be behind.
+    pub fn gaps(&self) -> Vec<(u64, u64)> {
+        let missing = |open: &&Difference| open.stands && open.epoch == self.epoch && open.counts.is_short();
+        let mut gaps: Vec<_> = self.open.iter().filter(missing).map(|open| (open.lo, open.hi)).collect();
+        gaps.sort_unstable();
+        gaps.dedup();
+        gaps
+    }
+
+    fn mark(&mut self, now_ms: i64) {
+        if self.marks.last().is_none_or(|mark| now_ms - mark.at_ms >= MARK_EVERY_MS) {
+            self.marks.push(Mark { at_ms: now_ms, upto: self.upto, gone: self.gone, total: self.total });
+        }
+        // One that is old enough to begin from again is kept.
+        let old = self.marks.iter().filter(|mark| mark.at_ms <= now_ms - WRITTEN_MS - MARK_EVERY_MS).count();
+        self.marks.drain(..old.saturating_sub(1));
     }
 
     /// With the messages after [`Audit::upto`] up to `hi`, `gone` of which are not in the stream any more.
@@ -103,6 +178,8 @@ impl Audit {
         counted: &BTreeMap<TenantNumber, Counts>,
         now_ms: i64,
     ) -> Self {
+        // Before what is counted now: everything up to here is in the tables since this moment, or longer.
+        self.mark(now_ms);
         let (epoch, lo) = (self.epoch, self.upto + 1 + gone);
         for (&tenant, &counts) in counted {
             if counts.add_up() {
@@ -191,6 +268,32 @@ mod tests {
         let audit = audit.recount(&open, counts(0, 3, 0), 60_000, 60_000).in_epoch(2);
         assert_eq!((audit.upto, audit.epoch), (0, 2));
         assert_eq!(audit.difference(T).map(|known| (known.epoch, known.counts.packed)), Some((1, 5)));
+    }
+
+    #[test]
+    fn what_a_server_may_have_forgotten_is_counted_again() {
+        let minute = |n: i64| n * 60_000;
+        let mut audit = Audit::first(1).on_server(5);
+        for n in 1..=30 {
+            audit = audit.close(n * 10, 0, &[(T, counts(10, 10, 0))].into(), minute(n as i64));
+        }
+        assert!(audit.marks.len() <= 13, "{}", audit.marks.len());
+        assert_eq!(audit.clone().on_server(4_000), audit, "the same start, read a little later");
+        let again = audit.clone().on_server(minute(31));
+        assert_eq!(
+            (again.upto, again.total),
+            (190, counts(190, 190, 0)),
+            "ten minutes before the last count"
+        );
+        let again = again.close(200, 0, &[(T, counts(10, 9, 0))].into(), minute(32));
+        let open = again.open[0].clone();
+        let again = again.recount(&open, counts(0, 9, 0), minute(34), 60_000);
+        assert_eq!(again.gaps(), [(191, 200)]);
+        assert_eq!(again.clone().on_server(minute(35)).gaps(), [], "it is counted anew as well");
+        assert_eq!(again.clone().forget(T).gaps(), []);
+        assert_eq!(again.in_epoch(2).gaps(), [], "its messages are gone");
+        let fresh = Audit::first(1).on_server(7);
+        assert_eq!(fresh.on_server(minute(9)).upto, 0);
     }
 
     #[test]

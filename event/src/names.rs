@@ -192,6 +192,10 @@ pub const PODS_BUCKET: &str = "pods";
 pub const INTENTS_BUCKET: &str = "intents";
 /// Bucket of the lanes' audits, a key a lane.
 pub const AUDITS_BUCKET: &str = "audits";
+/// Key in [`AUDITS_BUCKET`] that says that a tenant's rows were removed for good: what is missing of them is no loss.
+pub fn forgotten_key(tenant: crate::TenantNumber) -> String {
+    format!("forgotten.{tenant}")
+}
 /// Bucket of leases between replicas of one deployable.
 pub const LEASES_BUCKET: &str = "leases";
 /// Stream of denials.

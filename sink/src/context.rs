@@ -1,7 +1,8 @@
 //! What all lanes of the process share.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use event::Lane;
 use jetstream::Bucket;
@@ -37,6 +38,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Lanes that this process holds.
     pub held: Mutex<Vec<Lane>>,
+    /// Messages in which events are missing from the tables, as the audit says.
+    pub gaps: Mutex<HashMap<Lane, Vec<(u64, u64)>>>,
     /// Lanes were listed at least once.
     pub discovered: AtomicBool,
     /// Turns true when the process shall end.
@@ -47,6 +50,11 @@ impl Context {
     /// Whether the process shall end.
     pub fn is_shutting_down(&self) -> bool {
         *self.shutdown.borrow()
+    }
+
+    /// Messages of a lane in which events are missing.
+    pub fn gaps_of(&self, lane: &Lane) -> Vec<(u64, u64)> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).get(lane).cloned().unwrap_or_default()
     }
 
     /// Sleeps, or returns early when the process shall end.

@@ -158,6 +158,11 @@ impl Record {
         Self { state: State::Closed, removed, blocks, again, charges, ..self.clone() }
     }
 
+    /// The same position under a new number: rows that were missing go in under it. Only a closed record is repaired.
+    pub fn repairing(&self) -> Self {
+        Self { intent: self.intent + 1, ..self.clone() }
+    }
+
     /// The sequence that comes next.
     pub fn next_seq(&self) -> u64 {
         self.hi + 1

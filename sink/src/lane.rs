@@ -20,6 +20,7 @@ use crate::lookup;
 use crate::metrics::{LaneLabel, LaneState};
 use crate::pending::Pending;
 use crate::port::{Port, Stop};
+use crate::repair::{Repairs, repair};
 use crate::spread::Turn;
 use crate::takeover::take;
 
@@ -145,6 +146,7 @@ async fn hold(
         pace: Pace::default(),
         load_at: Instant::now(),
         turn,
+        repairs: Repairs::new(Instant::now()),
         context,
         lane,
         name,
@@ -181,6 +183,7 @@ struct Holder<'a> {
     /// When to load ids next.
     load_at: Instant,
     turn: &'a mut Turn,
+    repairs: Repairs,
 }
 
 impl Holder<'_> {
@@ -197,6 +200,9 @@ impl Holder<'_> {
             return Err(self.give_away().await?);
         }
         let now = Instant::now();
+        if let Some(range) = self.repairs.next(now, || self.context.gaps_of(self.lane)) {
+            return self.repair(range).await;
+        }
         let (full_due, due) = self.context.budget.due(&self.pace, now);
         if self.pending.is_full() {
             self.context.pause(full_due.saturating_duration_since(now)).await;
@@ -280,6 +286,16 @@ impl Holder<'_> {
         Ok(())
     }
 
+    /// Puts back what is missing of a range.
+    async fn repair(&mut self, range: (u64, u64)) -> Result<(), Stop> {
+        self.close().await?;
+        let horizon = self.context.horizon_days;
+        let (port, record, memory) = (&mut self.port, &mut self.record, &mut self.memory);
+        let done = repair(port, &self.name, record, memory, range, horizon).await?;
+        self.count(&done);
+        Ok(())
+    }
+
     /// Leaves the lane to the sink that it falls to; what was read and not flushed is read again there.
     async fn give_away(&mut self) -> Result<Stop, Stop> {
         self.close().await?;
@@ -308,11 +324,7 @@ impl Holder<'_> {
         metrics.rows.get_or_create(&self.label).inc_by(flushed.rows);
         metrics.duplicates.get_or_create(&self.label).inc_by(flushed.duplicates);
         if flushed.repaired > 0 {
-            tracing::warn!(
-                lane = self.name,
-                rows = flushed.repaired,
-                "inserted again what a killed server had lost"
-            );
+            tracing::warn!(lane = self.name, rows = flushed.repaired, "inserted again what was missing");
             metrics.repaired.get_or_create(&self.label).inc_by(flushed.repaired);
         }
         if flushed.excess > 0 {

@@ -31,6 +31,7 @@ mod metrics;
 mod pending;
 mod port;
 mod removed;
+mod repair;
 mod slot;
 mod spread;
 mod takeover;
@@ -140,6 +141,7 @@ async fn start(config: &Config, shutdown: watch::Receiver<bool>) -> Result<Arc<C
         horizon_days: config.dedup_horizon_days,
         metrics: metrics::Metrics::new(),
         held: Mutex::default(),
+        gaps: Mutex::default(),
         discovered: AtomicBool::new(false),
         shutdown,
         nats,

@@ -17,6 +17,7 @@ use crate::dedup::{Memory, MemoryBudget};
 use crate::flush::flush;
 use crate::intent::Record;
 use crate::port::{Certainty, Port, Positions, Range, Stop};
+use crate::repair::repair;
 use crate::takeover::take;
 use crate::testing::{DAY, charged, message, received};
 
@@ -404,6 +405,30 @@ proptest! {
         runtime.block_on(run(&mut world, batch_messages, memory_ids));
         check(&world);
     }
+}
+
+#[tokio::test]
+async fn what_is_missing_comes_back_once_from_the_stream() {
+    let messages: Vec<LaneMessage> = (1..=4u64)
+        .map(|seq| message(seq, &received(NOW, [(u128::from(seq), NOW), (9, NOW), (u128::from(seq), NOW)])))
+        .collect();
+    let mut world = World { messages, ..World::default() };
+    run(&mut world, 2, 1000).await;
+    check(&world);
+    let mut port = Model { world: &mut world, revision: 0 };
+    let mut record = take(&mut port, "acme", Incarnation(7), EPOCH, async |_| true).await.unwrap().record;
+    let revision = port.revision;
+    // Rows that were there are gone: an original whose repeats were removed, one whose repeat stands in its pack, and repeats.
+    world.raw.retain(|row| ![(1, 1), (3, 0)].contains(&row.at));
+    world.removed.retain(|row| row.at != (2, 1));
+    let mut memory = Memory::new(Arc::new(MemoryBudget::new(0)));
+    let mut port = Model { world: &mut world, revision };
+    let (before, next) = (record.intent, record.next_seq());
+    let done = repair(&mut port, "acme", &mut record, &mut memory, (1, 4), 8).await.unwrap();
+    assert_eq!((done.repaired, record.intent, record.next_seq()), (3, before + 1, next));
+    let again = repair(&mut port, "acme", &mut record, &mut memory, (1, 4), 8).await.unwrap();
+    assert_eq!((again.repaired, record.intent), (0, before + 1), "nothing is missing");
+    check(&world);
 }
 
 #[tokio::test]

@@ -260,6 +260,11 @@ impl Table {
         if self == Self::Raw {
             settings.push(("ttl_only_drop_parts", "1".to_owned()));
         }
+        if self == Self::Charges {
+            // Nobody counts these rows again: see docs/adr/0015-replay-instead-of-fsync.md.
+            settings.push(("fsync_after_insert", "1".to_owned()));
+            settings.push(("fsync_part_directory", "1".to_owned()));
+        }
         settings
     }
 

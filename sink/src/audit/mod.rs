@@ -7,11 +7,11 @@
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use event::audit::{Audit, Counts, Difference};
-use event::names::AUDITS_BUCKET;
+use event::names::{AUDITS_BUCKET, forgotten_key};
 use event::{Lane, Position, TenantNumber};
 use jetstream::{Bucket, ReadError, counts};
 
@@ -48,8 +48,13 @@ pub async fn run(context: Arc<Context>, grace: Duration, held: impl Fn() -> Vec<
         }
     };
     while !context.is_shutting_down() {
+        // Without an answer nothing can be counted either.
+        let Ok(started_ms) = rows::server_started_ms(&context.reader).await else {
+            context.pause(EVERY).await;
+            continue;
+        };
         for lane in held() {
-            match round(&context, &bucket, &lane, grace).await {
+            match round(&context, &bucket, &lane, started_ms, grace).await {
                 Ok(()) => {}
                 // Its tables come with its tenant, and its stream may just be going.
                 Err(error) => tracing::debug!(%lane, %error, "not audited this time"),
@@ -60,7 +65,13 @@ pub async fn run(context: Arc<Context>, grace: Duration, held: impl Fn() -> Vec<
 }
 
 /// Counts what a lane's sink has closed since the last round, and again what did not add up.
-async fn round(context: &Context, bucket: &Bucket, lane: &Lane, grace: Duration) -> Result<(), Uncounted> {
+async fn round(
+    context: &Context,
+    bucket: &Bucket,
+    lane: &Lane,
+    started_ms: i64,
+    grace: Duration,
+) -> Result<(), Uncounted> {
     let record = |error: &dyn std::fmt::Display| Uncounted::Record(error.to_string());
     let position = context.intents.get(&lane.to_string()).await.map_err(|error| record(&error))?;
     let Some(position) = position.filter(|entry| !entry.deleted) else { return Ok(()) };
@@ -69,6 +80,12 @@ async fn round(context: &Context, bucket: &Bucket, lane: &Lane, grace: Duration)
     let revision = entry.as_ref().map_or(0, |entry| entry.revision);
     let known = entry.as_ref().filter(|entry| !entry.deleted).and_then(|entry| Audit::decode(&entry.value));
     let mut audit = known.clone().unwrap_or_else(|| Audit::first(position.epoch)).in_epoch(position.epoch);
+    audit = audit.on_server(started_ms);
+    for tenant in audit.open.iter().map(|open| open.tenant).collect::<BTreeSet<_>>() {
+        if bucket.get(&forgotten_key(tenant)).await.map_err(|error| record(&error))?.is_some() {
+            audit = audit.forget(tenant);
+        }
+    }
     // Differences of one range are counted at once.
     let ranges: BTreeSet<_> = audit.open.iter().map(|open| (open.epoch, open.lo, open.hi)).collect();
     for (epoch, lo, hi) in ranges {
@@ -85,6 +102,7 @@ async fn round(context: &Context, bucket: &Bucket, lane: &Lane, grace: Duration)
         audit = audit.close(hi, gone, &counts, ms(now_ms()));
     }
     tell(context, lane, &audit, position.sequence);
+    context.gaps.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), audit.gaps());
     if Some(&audit) != known.as_ref() {
         let value = audit.encode().map_err(|error| record(&error))?;
         bucket.update(&lane.to_string(), value.into(), revision).await.map_err(|error| record(&error))?;

@@ -21,6 +21,18 @@ struct Row {
     rows: u64,
 }
 
+/// When the server was started, Unix milliseconds, to a second or so.
+pub async fn server_started_ms(client: &Client) -> Result<i64, ClickHouseError> {
+    #[derive(Deserialize)]
+    struct Started {
+        started_ms: i64,
+    }
+    let sql = "SELECT toUnixTimestamp64Milli(now64(3)) - toInt64(uptime()) * 1000 AS started_ms";
+    let query = Query::new(sql.to_owned()).read_only().max_execution_time(LIMIT);
+    let row: Option<Started> = query.fetch_optional(client).await?;
+    row.map(|row| row.started_ms).ok_or_else(|| ClickHouseError::Decode("no row".to_owned()))
+}
+
 /// Rows that messages `lo..=hi` of a lane became, by tenant.
 pub async fn count(
     client: &Client,

@@ -48,6 +48,8 @@ fn operator() -> User {
     publish.extend(get(INTENTS_BUCKET));
     publish.extend(ledgers().flat_map(|bucket| [get(&bucket), vec![write(&bucket)]].concat()));
     publish.push(write(POLICY_BUCKET));
+    // Tells the audits whose rows were removed for good.
+    publish.push(format!("$KV.{AUDITS_BUCKET}.forgotten.*"));
     // Keeps out what dead pods might still send, and settles what they held: of quotas that never start anew.
     publish.push("usage.*.fence.*.*".to_owned());
     for shard in 0..LEDGER_SHARDS {

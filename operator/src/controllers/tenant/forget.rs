@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clickhouse::databases::Databases;
+use event::names::{AUDITS_BUCKET, forgotten_key};
 use event::{Lane, TenantNumber};
+use jetstream::Bucket;
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -33,6 +35,9 @@ pub async fn forget(
         let detail = format!("requests of the tenant may be under way in {}", undrained.join(", "));
         return Err(Failure::unknown(System::Nats, detail));
     }
+    // Before the rows go: what is missing of them from then on is not to be put back from the stream.
+    let audits = Bucket::open(&ctx.nats, AUDITS_BUCKET).await?;
+    audits.put(&forgotten_key(tenant), Vec::new().into()).await?;
     for lane in pools {
         if let Some(mark) = passage::mark(&ctx.nats, lane).await? {
             passage::passed(&ctx.nats, lane, mark, PATIENCE).await?;
