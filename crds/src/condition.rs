@@ -53,6 +53,8 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const ENFORCED: &str = "Enforced";
 /// Every event that was packed is stored, was a repeat, or is dead. Never pulls Ready down.
 pub const COUNTS_RECONCILED: &str = "CountsReconciled";
+/// What is accepted survives: the servers write through before they acknowledge. Never pulls Ready down.
+pub const DURABLE: &str = "Durable";
 /// The rule narrows what the plan gives.
 pub const EFFECTIVE: &str = "Effective";
 /// The tenant holds every namespace that it names.

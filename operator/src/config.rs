@@ -68,6 +68,10 @@ pub struct Nats {
     /// Copies of every stream.
     #[arg(long, env = "MP_REPLICAS", default_value_t = 1)]
     pub replicas: usize,
+    /// Monitoring addresses of all NATS servers, http://host:port, separated by commas: they tell whether an accepted event is on
+    /// disk.
+    #[arg(long = "nats-monitor-urls", env = "MP_NATS_MONITOR_URLS", value_delimiter = ',')]
+    pub monitor_urls: Vec<String>,
     /// Hours for which a lane keeps packs: longer than the longest outage behind it.
     #[arg(long, env = "MP_LANE_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..))]
     pub lane_hours: u64,

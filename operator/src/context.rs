@@ -33,6 +33,8 @@ pub struct Settings {
     pub resync: Duration,
     /// Copies of every stream.
     pub replicas: usize,
+    /// Monitoring addresses of the NATS servers, `http://host:port`.
+    pub nats_monitors: Vec<String>,
     /// How long lanes keep packs.
     pub lane_age: Duration,
     /// Bytes that a lane reserves at most.
@@ -100,6 +102,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// What the lanes' audits say.
     pub audits: crate::audits::Audits,
+    /// What the NATS servers say of their disks.
+    pub durability: crate::durability::Durability,
     /// What the last look at each tenant's slice said.
     pub slices: crate::controllers::tenant::Slices,
     /// Shards of pools that are in place.

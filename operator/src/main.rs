@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod controllers;
 mod data_plane;
+mod durability;
 mod enforcement;
 mod engine;
 mod errors;

@@ -14,7 +14,8 @@ use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
 use crate::{
-    audits, belonging, data_plane, enforcement, fleet, installation, ledgers, reaper, seeding, snapshot,
+    audits, belonging, data_plane, durability, enforcement, fleet, installation, ledgers, reaper, seeding,
+    snapshot,
 };
 
 /// Time before a failed start-up step is tried again.
@@ -112,6 +113,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         publications: snapshot::publications::Publications::default(),
         fleet: fleet::Fleet::default(),
         audits: audits::Audits::default(),
+        durability: durability::Durability::default(),
         slices: tenant::Slices::default(),
         shards: lane_pool::Shards::default(),
         seedings: seeding::Seedings::default(),
@@ -191,6 +193,8 @@ pub async fn run(started: Started) -> JoinSet<()> {
     let context = ctx.clone();
     tasks.spawn(async move { ledgers::run(context).await });
     let context = ctx.clone();
+    tasks.spawn(async move { durability::run(context).await });
+    let context = ctx.clone();
     tasks.spawn(async move { seeding::run(context).await });
     let context = ctx.clone();
     tasks.spawn(async move { reaper::run(&context).await });
@@ -206,6 +210,7 @@ fn settings(config: &Config) -> Settings {
         secret_poll: Duration::from_secs(config.secret_poll_seconds),
         resync: Duration::from_secs(config.resync_seconds),
         replicas: config.nats.replicas,
+        nats_monitors: config.nats.monitor_urls.clone(),
         lane_age: Duration::from_secs(config.nats.lane_hours * 3_600),
         lane_max_bytes: config.nats.lane_max_mib << 20,
     }

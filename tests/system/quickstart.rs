@@ -18,6 +18,8 @@ fn ready(world: &World) {
             assert!(status.contains(&name), "the status names {name}: {status}");
         }
     }
+    // The server says of itself that it writes through.
+    world.kubectl(&["wait", "--for=condition=Durable", "--timeout=60s", "tenant/acme"]);
     let table = world.kubectl(&["get", "mpt"]);
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(

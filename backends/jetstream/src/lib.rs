@@ -24,6 +24,7 @@ pub mod error;
 pub mod fence;
 pub mod kv;
 pub mod lane_reader;
+pub mod monitor;
 pub mod publish;
 pub mod streams;
 

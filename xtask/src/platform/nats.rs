@@ -20,6 +20,12 @@ pub(super) fn url(site: &Site) -> Result<String> {
     Ok(urls.collect::<Result<Vec<_>>>()?.join(","))
 }
 
+/// Where all servers tell about themselves, separated by commas.
+pub(super) fn monitor_urls(site: &Site) -> Result<String> {
+    let urls = nodes(site.nats_nodes).map(|node| site.url(&format!("{node}-monitor")));
+    Ok(urls.collect::<Result<Vec<_>>>()?.join(","))
+}
+
 /// The part.
 pub(super) fn part(site: &Site, node: &str) -> Result<Part> {
     let (port, monitor) = (site.ports.get(node)?, site.ports.get(&format!("{node}-monitor"))?);

@@ -62,6 +62,7 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
         // NATS reserves what a lane may hold: a developer's disk has room for more than a hundred tenants this way.
         env.set("MP_LANE_MAX_MIB", "256");
         env.set("MP_REPLICAS", site.nats_nodes.to_string());
+        env.set("MP_NATS_MONITOR_URLS", nats::monitor_urls(site)?);
         env.set("MP_ENDPOINT", site.url("ingest-1")?);
     }
     let mut ports = vec![site.ports.get(&admin_port)?];

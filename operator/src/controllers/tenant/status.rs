@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crds::condition::{
-    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, EFFECTIVE, ENFORCED, NAMESPACES_CLAIMED,
-    PROGRAMMED, READY, find,
+    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, DURABLE, EFFECTIVE, ENFORCED,
+    NAMESPACES_CLAIMED, PROGRAMMED, READY, find,
 };
 use crds::{Tenant, TenantStatus};
 use jiff::Timestamp;
@@ -37,7 +37,9 @@ pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Opti
     let publication = ctx.publications.get(&tenant.name_any());
     let snapshot = publication.as_deref().map(|publication| publication.snapshot.as_ref());
     let counted = snapshot.map_or(Counted::NotYet, |snapshot| ctx.audits.of(&snapshot.lane, snapshot.number));
-    let (status, again) = compute(tenant, round, standing.as_ref(), snapshot, &counted, clock::now());
+    let durable = ctx.durability.of(ctx.settings.replicas);
+    let facts = Facts { standing: standing.as_ref(), counted: &counted, durable: &durable };
+    let (status, again) = compute(tenant, round, snapshot, &facts, clock::now());
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
     Ok(again)
@@ -51,7 +53,7 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
     let old = tenant.status.clone().unwrap_or_default();
     let generation = tenant.metadata.generation;
     let mut statements = Statements::default();
-    for kind in [ACCEPTED, PROGRAMMED, ENFORCED, EFFECTIVE, NAMESPACES_CLAIMED, COUNTS_RECONCILED] {
+    for kind in [ACCEPTED, PROGRAMMED, ENFORCED, EFFECTIVE, NAMESPACES_CLAIMED, COUNTS_RECONCILED, DURABLE] {
         keep_current(&mut statements, kind, &old.conditions, generation);
     }
     failed(&mut statements, failure, &old.conditions, generation);
@@ -72,13 +74,19 @@ fn standing(ctx: &Context, tenant: &Tenant) -> Option<Standing> {
     Some(Standing { revision: publication.revision, reach, published: publication.at })
 }
 
+/// What is known of a tenant that is in place, beside what was done in this round.
+struct Facts<'a> {
+    standing: Option<&'a Standing>,
+    counted: &'a Counted,
+    durable: &'a (ConditionStatus, Why),
+}
+
 /// The status, and when it changes by time.
 fn compute(
     tenant: &Tenant,
     round: &Round,
-    standing: Option<&Standing>,
     snapshot: Option<&Snapshot>,
-    counted: &Counted,
+    facts: &Facts<'_>,
     now: Timestamp,
 ) -> (TenantStatus, Option<Duration>) {
     let old = tenant.status.clone().unwrap_or_default();
@@ -104,23 +112,13 @@ fn compute(
         }
     }
     namespaces(&mut statements, tenant, round);
-    if let Some(standing) = standing {
+    if let Some(standing) = facts.standing {
         let soon = enforced::state(&mut statements, standing, "Enforcing", &old.conditions, generation);
         again = [again, soon].into_iter().flatten().min();
     }
-    match counted {
-        Counted::NotYet => {
-            let why = Why::new("NotCounted", "the lane was not counted yet, or is not counted any further");
-            statements.set(COUNTS_RECONCILED, ConditionStatus::Unknown, why);
-        }
-        Counted::AddsUp => {
-            let message = "every event that was packed is stored, was a repeat, or is dead";
-            statements.yes(COUNTS_RECONCILED, "Reconciled", message);
-        }
-        Counted::Differs(where_) => {
-            statements.no(COUNTS_RECONCILED, Why::new("CountsDiffer", where_.clone()));
-        }
-    }
+    counts(&mut statements, facts.counted);
+    let (status, why) = facts.durable;
+    statements.set(DURABLE, *status, why.clone());
     let placement = round.slice.as_ref().ok();
     let limits = snapshot.map_or((old.limits, old.limits_not_listed), limits::listed);
     let conditions = statements.conditions(&old.conditions, generation, now);
@@ -136,6 +134,22 @@ fn compute(
         limits_not_listed: limits.1,
     };
     (status, again)
+}
+
+fn counts(statements: &mut Statements, counted: &Counted) {
+    match counted {
+        Counted::NotYet => {
+            let why = Why::new("NotCounted", "the lane was not counted yet, or is not counted any further");
+            statements.set(COUNTS_RECONCILED, ConditionStatus::Unknown, why)
+        }
+        Counted::AddsUp => {
+            let message = "every event that was packed is stored, was a repeat, or is dead";
+            statements.yes(COUNTS_RECONCILED, "Reconciled", message)
+        }
+        Counted::Differs(where_) => {
+            statements.no(COUNTS_RECONCILED, Why::new("CountsDiffer", where_.clone()))
+        }
+    };
 }
 
 fn programmed(

@@ -32,6 +32,18 @@ fn unavailable_vault() -> Hindrance {
     Hindrance::Failed(Failure::Unavailable { system: System::Vault, detail: "connection refused".into() })
 }
 
+fn computed(
+    tenant: &Tenant,
+    round: &Round,
+    standing: Option<&Standing>,
+    snapshot: Option<&Snapshot>,
+    counted: &Counted,
+    now: Timestamp,
+) -> (TenantStatus, Option<Duration>) {
+    let durable = (ConditionStatus::True, Why::new("SingleCopy", "on one disk"));
+    compute(tenant, round, snapshot, &Facts { standing, counted, durable: &durable }, now)
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -47,7 +59,7 @@ fn text(kind: &str, status: ConditionStatus, reason: &str) -> (String, Condition
 #[test]
 fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
     let standing = Standing { revision: 7, reach: Reach::All, published: Instant::now() };
-    let (status, again) = compute(&acme(|_| {}), &round(), Some(&standing), None, &Counted::AddsUp, at(1));
+    let (status, again) = computed(&acme(|_| {}), &round(), Some(&standing), None, &Counted::AddsUp, at(1));
     assert_eq!(
         said(&status),
         [
@@ -55,6 +67,7 @@ fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
             text(ACCEPTED, ConditionStatus::True, "Accepted"),
             text(PROGRAMMED, ConditionStatus::True, "Programmed"),
             text(COUNTS_RECONCILED, ConditionStatus::True, "Reconciled"),
+            text(DURABLE, ConditionStatus::True, "SingleCopy"),
             text(ENFORCED, ConditionStatus::True, "Enforcing"),
             text(NAMESPACES_CLAIMED, ConditionStatus::True, "Claimed"),
         ]
@@ -65,17 +78,17 @@ fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
 
 #[test]
 fn the_second_round_says_the_same() {
-    let (first, _) = compute(&acme(|_| {}), &round(), None, None, &Counted::AddsUp, at(1));
+    let (first, _) = computed(&acme(|_| {}), &round(), None, None, &Counted::AddsUp, at(1));
     let second = acme(|tenant| tenant.status = Some(first.clone()));
-    assert_eq!(compute(&second, &round(), None, None, &Counted::AddsUp, at(99)).0, first);
+    assert_eq!(computed(&second, &round(), None, None, &Counted::AddsUp, at(99)).0, first);
 }
 
 #[test]
 fn a_failing_system_takes_nothing_back_that_was_true() {
-    let (first, _) = compute(&acme(|_| {}), &round(), None, None, &Counted::AddsUp, at(1));
+    let (first, _) = computed(&acme(|_| {}), &round(), None, None, &Counted::AddsUp, at(1));
     let failing = Round { slice: Err(unavailable_vault()), ..round() };
     let ready = acme(|tenant| tenant.status = Some(first.clone()));
-    let (status, _) = compute(&ready, &failing, None, None, &Counted::AddsUp, at(2));
+    let (status, _) = computed(&ready, &failing, None, None, &Counted::AddsUp, at(2));
     assert_eq!(find(&status.conditions, READY).unwrap().status, ConditionStatus::True);
     assert_eq!(find(&status.conditions, PROGRAMMED).unwrap().status, ConditionStatus::True);
     assert_eq!(find(&status.conditions, RECONCILING).unwrap().reason, "VaultUnavailable");
@@ -84,7 +97,7 @@ fn a_failing_system_takes_nothing_back_that_was_true() {
         tenant.status = Some(first.clone());
         tenant.metadata.generation = Some(2);
     });
-    let (status, _) = compute(&edited, &failing, None, None, &Counted::AddsUp, at(2));
+    let (status, _) = computed(&edited, &failing, None, None, &Counted::AddsUp, at(2));
     assert_eq!(
         find(&status.conditions, READY).unwrap().status,
         ConditionStatus::False,
@@ -101,7 +114,7 @@ fn what_nobody_decided_is_not_accepted_and_stalls() {
         published: Err(Hindrance::Refused(why)),
         ..round()
     };
-    let (status, _) = compute(&acme(|_| {}), &refused, None, None, &Counted::AddsUp, at(1));
+    let (status, _) = computed(&acme(|_| {}), &refused, None, None, &Counted::AddsUp, at(1));
     for kind in [READY, ACCEPTED] {
         let condition = find(&status.conditions, kind).unwrap();
         assert_eq!(
@@ -116,7 +129,7 @@ fn what_nobody_decided_is_not_accepted_and_stalls() {
 fn a_lost_conflict_names_no_other_tenant() {
     let claims = Claims { conflicted: vec!["shared".into()], ..Claims::default() };
     let (status, _) =
-        compute(&acme(|_| {}), &Round { claims, ..round() }, None, None, &Counted::AddsUp, at(1));
+        computed(&acme(|_| {}), &Round { claims, ..round() }, None, None, &Counted::AddsUp, at(1));
     let condition = find(&status.conditions, NAMESPACES_CLAIMED).unwrap();
     assert_eq!((condition.status, condition.reason.as_str()), (ConditionStatus::False, "Conflicted"));
     assert_eq!(condition.message, "shared: held by another tenant");
@@ -129,7 +142,7 @@ fn a_lost_conflict_names_no_other_tenant() {
 
 #[test]
 fn counts_that_differ_are_told_and_leave_ready_alone() {
-    let of = |counted: Counted| compute(&acme(|_| {}), &round(), None, None, &counted, at(1)).0;
+    let of = |counted: Counted| computed(&acme(|_| {}), &round(), None, None, &counted, at(1)).0;
     let differ = of(Counted::Differs("lane acme, messages 1 to 9".into()));
     assert!(said(&differ).contains(&text(COUNTS_RECONCILED, ConditionStatus::False, "CountsDiffer")));
     assert!(said(&differ).contains(&text(READY, ConditionStatus::True, "Ready")));

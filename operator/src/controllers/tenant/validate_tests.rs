@@ -7,6 +7,7 @@ const UID: &str = "6b2e1a4c-0000-4000-8000-000000000001";
 
 pub(crate) fn settings() -> Settings {
     Settings {
+        nats_monitors: vec![],
         installation: "dev".into(),
         namespace: "meterplane-system".into(),
         endpoint: "http://127.0.0.1:1".into(),
