@@ -188,18 +188,21 @@ pub async fn run(started: Started) -> JoinSet<()> {
     work!("usagelimit", usage_limit, usage_limit::reconcile);
     work!("accesspolicy", access_policy, access_policy::reconcile);
     work!("apikey", api_key, api_key::reconcile);
+    in_the_background(&mut tasks, &ctx);
+    tasks
+}
+
+/// What goes on beside the reconciles.
+fn in_the_background(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
     let context = ctx.clone();
     tasks.spawn(async move { data_plane::run(&context).await });
-    let context = ctx.clone();
-    tasks.spawn(async move { ledgers::run(context).await });
-    let context = ctx.clone();
-    tasks.spawn(async move { durability::run(context).await });
-    let context = ctx.clone();
-    tasks.spawn(async move { seeding::run(context).await });
+    tasks.spawn(ledgers::run(ctx.clone()));
+    tasks.spawn(durability::run(ctx.clone()));
+    tasks.spawn(seeding::run(ctx.clone()));
     let context = ctx.clone();
     tasks.spawn(async move { reaper::run(&context).await });
-    tasks.spawn(async move { snapshot::index::run(&ctx).await });
-    tasks
+    let context = ctx.clone();
+    tasks.spawn(async move { snapshot::index::run(&context).await });
 }
 
 fn settings(config: &Config) -> Settings {

@@ -1,37 +1,73 @@
 //! Every process runs with its own rights and no more.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jetstream::{Bucket, Client, Config, Publisher};
+use jetstream::{Client, Config, Publisher, Streams};
 use system_tests::{Call, World};
 
+/// How long an answer is waited for that must not come.
+const WALL: Duration = Duration::from_millis(300);
+
 pub const TESTS: &[crate::Test] = &[
-    ("ingest_can_neither_write_policy_nor_fences_nor_streams", nats),
+    ("no_component_writes_what_is_anothers_in_nats", nats),
     ("the_console_reads_only_views_in_clickhouse", clickhouse),
     ("the_apiserver_refuses_what_a_component_does_not_need", kubernetes),
+];
+
+/// What others may publish, and this component must not: an acknowledgement would come if it were let through.
+const WALLS: [(&str, &[&str]); 4] = [
+    (
+        "ingest",
+        &[
+            "$KV.policy.wall",
+            "$KV.intents.wall",
+            "$KV.leases.wall",
+            "$KV.audits.wall",
+            "usage.rights.fence.wall.0",
+        ],
+    ),
+    ("sink", &["$KV.policy.wall", "$KV.pods.wall", "$KV.ledger-day-0.wall", "usage.rights.fence.wall.0"]),
+    ("operator", &["$KV.intents.wall", "$KV.leases.wall", "$KV.audits.wall", "$KV.pods.wall"]),
+    (
+        "console",
+        &[
+            "$KV.policy.wall",
+            "$KV.intents.wall",
+            "$KV.audits.wall",
+            "$KV.pods.wall",
+            "$KV.ledger-day-0.wall",
+            "usage.rights.fence.wall.0",
+        ],
+    ),
 ];
 
 fn nats(world: &World) {
     world.tenant("rights", "");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = connect(world, "ingest").await;
-        let publisher = Publisher::new(&client);
-        let mut outcomes = Vec::new();
-        for subject in [
-            "$KV.policy.tenant.rights",
-            "usage.rights.fence.x.0",
-            "$KV.intents.rights",
-            "$JS.API.STREAM.DELETE.USAGE_rights",
-        ] {
-            let answer = publisher.publish(subject, &[], "id", "x".into(), Duration::from_millis(500)).await;
-            outcomes.push((subject, answer.is_err()));
+        for (user, subjects) in WALLS {
+            let client = connect(world, user).await;
+            let publisher = Publisher::new(&client);
+            for subject in subjects {
+                let answer = publisher.publish(subject, &[], "id", "x".into(), WALL).await;
+                assert!(answer.is_err(), "{user} publishes to {subject}: {answer:?}");
+            }
+            if user != "operator" {
+                let delete = "$JS.API.STREAM.DELETE.USAGE_rights";
+                assert!(publisher.publish(delete, &[], "id", "".into(), WALL).await.is_err());
+            }
         }
-        assert!(outcomes.iter().all(|(_, refused)| *refused), "{outcomes:?}");
         let tool = connect(world, "tool").await;
-        let policy =
-            Bucket::open(&tool, "policy").await.unwrap().get("tenant.rights").await.unwrap().unwrap();
-        assert_ne!(&policy.value[..], b"x", "the snapshot is untouched");
+        assert!(tool.last_sequence("USAGE_rights").await.is_ok(), "the lane is still there");
+        // It is for the rights alone that nobody answered.
+        let publisher = Publisher::new(&tool);
+        let subjects: BTreeSet<&str> =
+            WALLS.iter().flat_map(|(_, subjects)| subjects.iter().copied()).collect();
+        for subject in subjects {
+            let answer = publisher.publish(subject, &[], subject, "x".into(), Duration::from_secs(5)).await;
+            assert!(answer.is_ok(), "{subject}: {answer:?}");
+        }
     });
 }
 
@@ -59,6 +95,18 @@ fn clickhouse(world: &World) {
         "DROP DATABASE tenant_views",
         "TRUNCATE TABLE tenant_views.events_raw",
         "CREATE DATABASE mine",
+        // What the views leave out, what others do, and what lies outside.
+        "SELECT count() FROM tenant_views.events_raw",
+        "SELECT count() FROM tenant_views.removed",
+        "SELECT count() FROM system.processes",
+        "SELECT count() FROM system.query_log",
+        "SELECT name FROM system.users",
+        "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a String')",
+        "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+        "SELECT * FROM remote('127.0.0.1', 'system', 'one')",
+        "SELECT 1 SETTINGS readonly = 0",
+        "SYSTEM SHUTDOWN",
+        "CREATE USER somebody",
     ] {
         let answer = ask(sql);
         assert_ne!(answer.status, 200, "{sql} is refused");

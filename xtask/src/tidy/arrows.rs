@@ -27,7 +27,7 @@ const THEIRS: [(&str, &[&str]); 10] = [
     ("k8s-openapi", &["crds", "operator", "console", "system-tests"]),
     ("async-nats", &["jetstream"]),
     ("vaultrs", &["vault"]),
-    ("hyper", &["clickhouse", "ingest", "console", "sink", "operator", "system-tests"]),
+    ("hyper", &["jetstream", "clickhouse", "ingest", "console", "sink", "operator", "system-tests"]),
     ("tokio", &["jetstream", "clickhouse", "vault", "operator", "ingest", "sink", "console", "system-tests"]),
     ("axum", &["operator", "ingest", "sink", "console", "jetstream", "clickhouse", "vault"]),
     ("ureq", &["xtask", "system-tests"]),
