@@ -128,11 +128,12 @@ impl Audit {
         if self.epoch == epoch { self } else { Self { epoch, upto: 0, marks: Vec::new(), ..self } }
     }
 
-    /// With the server that was started at `started_ms`. When it is another start than the last one, what was counted in the minutes
+    /// With the server that was started at `started_ms`. When it is a later start than the last one, what was counted in the minutes
     /// before is counted again: a machine that lost its power has forgotten rows that were there.
     pub fn on_server(mut self, started_ms: i64) -> Self {
         let known = self.server_started_ms != 0;
-        if known && (self.server_started_ms - started_ms).abs() <= SAME_START_MS {
+        // Of several servers behind one address the youngest is remembered.
+        if known && started_ms <= self.server_started_ms + SAME_START_MS {
             return self;
         }
         self.server_started_ms = started_ms;
@@ -279,6 +280,7 @@ mod tests {
         }
         assert!(audit.marks.len() <= 13, "{}", audit.marks.len());
         assert_eq!(audit.clone().on_server(4_000), audit, "the same start, read a little later");
+        assert_eq!(audit.clone().on_server(1), audit, "a server that was started before");
         let again = audit.clone().on_server(minute(31));
         assert_eq!(
             (again.upto, again.total),
