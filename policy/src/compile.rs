@@ -260,9 +260,7 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
     let same_data = inputs.previous.is_some_and(|old| old.lineage == inputs.lineage);
     let counted = previous.filter(|old| same_data && old.epoch == epoch);
     // What was admitted on trial beyond the limit was not charged.
-    let on_trial = counted.is_some_and(|old| {
-        refused_percent(old.mode, old.rollout_percent) < refused_percent(rule.mode, rule.rollout_percent)
-    });
+    let on_trial = counted.is_some_and(|old| old.mode != Mode::Enforce && rule.mode == Mode::Enforce);
     let unchanged = counted.filter(|old| old.max == max && old.burst == rule.burst && !on_trial);
     let mut limit = Limit {
         identity: rule.identity.clone(),
@@ -293,11 +291,6 @@ fn limit(rule: &RuleInput, inputs: &Inputs<'_>, previous: Option<&Limit>) -> Lim
         limit.end_seeding(inputs.generation);
     }
     limit
-}
-
-/// Share of the users, in percent, whose events are refused beyond a limit.
-fn refused_percent(mode: Mode, rollout_percent: u8) -> u8 {
-    if mode == Mode::Enforce { rollout_percent } else { 0 }
 }
 
 /// Hash of everything that gives a count its meaning.
@@ -425,11 +418,8 @@ mod tests {
         assert_eq!(of(&half), (6, 13), "what was admitted beyond it on trial was not charged");
         let half = with(vec![trial(50, Mode::Enforce)], Some(&half), &["plan.events"], 14);
         assert_eq!(of(&half), (5, 14));
-        assert_eq!(
-            of(&with(vec![events()], Some(&half), &[], 15)),
-            (6, 15),
-            "nor for the other half of the users"
-        );
+        let all = with(vec![events()], Some(&half), &[], 15);
+        assert_eq!(of(&all), (5, 14), "whom it refuses already gets nothing more");
         let no_past = [
             RuleInput { count_from: CountFrom::Creation, ..events() },
             RuleInput { per: Per::ApiKey, ..events() },
