@@ -14,7 +14,7 @@ const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
 /// Every port of the platform by name. A part's ports begin with its name.
-pub const NAMES: [&str; 36] = [
+pub const NAMES: [&str; 39] = [
     "etcd",
     "etcd-peer",
     "kube-apiserver",
@@ -49,6 +49,9 @@ pub const NAMES: [&str; 36] = [
     "ingest-8",
     "ingest-8-admin",
     "sink-admin",
+    "sink-2-admin",
+    "sink-3-admin",
+    "sink-4-admin",
     "console",
     "console-admin",
 ];

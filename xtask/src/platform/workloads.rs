@@ -14,16 +14,24 @@ pub const ALL: [&str; 5] = ["operator", "ingest-1", "ingest-2", "sink", "console
 
 /// Most ingest pods of one platform: they have their ports.
 pub const PODS_MAX: usize = 8;
+/// Most sinks of one platform.
+pub const SINKS_MAX: usize = 4;
 
-/// Everything of ours, with this many ingest pods instead of two.
-pub fn with_pods(pods: usize) -> Vec<String> {
+/// Everything of ours, with this many ingest pods and sinks.
+pub fn with_replicas(pods: usize, sinks: usize) -> Vec<String> {
     let pods = (1..=pods.min(PODS_MAX)).map(|n| format!("ingest-{n}"));
-    ["operator", "sink", "console"].map(str::to_owned).into_iter().chain(pods).collect()
+    let sinks = (0..sinks.min(SINKS_MAX)).map(sink);
+    ["operator", "console"].map(str::to_owned).into_iter().chain(sinks).chain(pods).collect()
+}
+
+/// The part's name of sink `n`, from 0.
+pub fn sink(n: usize) -> String {
+    if n == 0 { "sink".to_owned() } else { format!("sink-{}", n + 1) }
 }
 
 /// Whether a part is one of ours.
 pub(super) fn is_known(name: &str) -> bool {
-    ALL.contains(&name) || with_pods(PODS_MAX).iter().any(|known| known == name)
+    ALL.contains(&name) || with_replicas(PODS_MAX, SINKS_MAX).iter().any(|known| known == name)
 }
 
 /// The deployable that a workload is a replica of: its program, its service account, its users.
@@ -65,13 +73,13 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
         env.set("MP_NATS_MONITOR_URLS", nats::monitor_urls(site)?);
         env.set("MP_ENDPOINT", site.url("ingest-1")?);
     }
+    if matches!(component, "ingest" | "sink") {
+        env.set("MP_POD_NAME", workload);
+    }
     let mut ports = vec![site.ports.get(&admin_port)?];
     if matches!(component, "ingest" | "console") {
         let port = site.ports.get(workload)?;
         env.set("MP_LISTEN", format!("127.0.0.1:{port}"));
-        if component == "ingest" {
-            env.set("MP_POD_NAME", workload);
-        }
         env.set("MP_TRUST_FILE", site.secrets.path(vault_setup::TRUST));
         ports.push(port);
     }
@@ -115,8 +123,10 @@ mod tests {
 
     #[test]
     fn a_platform_may_have_more_pods_than_usual() {
-        assert_eq!(with_pods(8).iter().filter(|name| component(name) == "ingest").count(), 8);
+        let count = |of| with_replicas(8, 2).iter().filter(|name| component(name) == of).count();
+        assert_eq!((count("ingest"), count("sink")), (8, 2));
         assert!(is_known("ingest-8") && is_known("sink") && !is_known("ingest-9"));
+        assert!(is_known("sink-4") && !is_known("sink-5") && !is_known("sink-1"));
     }
 
     #[test]

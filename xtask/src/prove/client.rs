@@ -36,6 +36,22 @@ pub struct Settled {
     pub retries: u32,
 }
 
+/// What one attempt came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It speaks of the events.
+    Settled(Settled),
+    /// Not now, or not at all.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Whether it says when to come again.
+        retry_after: bool,
+    },
+    /// Nothing came, or something that cannot be read.
+    Silent,
+}
+
 /// One refused event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -75,10 +91,25 @@ impl Client {
 
     /// Sends a request once; `None` unless the answer speaks of its events.
     pub fn attempt(&self, pod: usize, body: &str) -> Option<Settled> {
+        match self.send(pod, body) {
+            Answer::Settled(settled) => Some(settled),
+            Answer::Refused { .. } | Answer::Silent => None,
+        }
+    }
+
+    /// Sends a request once.
+    pub fn send(&self, pod: usize, body: &str) -> Answer {
         let request = self.agent.post(&self.urls[pod]).header("content-type", "application/json");
-        let mut answer = request.header("authorization", &self.bearer).send(body).ok()?;
+        let Ok(mut answer) = request.header("authorization", &self.bearer).send(body) else {
+            return Answer::Silent;
+        };
         let status = answer.status().as_u16();
-        let body = answer.body_mut().read_to_string().ok()?;
-        matches!(status, 200..=299 | 429).then(|| serde_json::from_str(&body).ok()).flatten()
+        if !matches!(status, 200..=299 | 429) {
+            let retry_after = answer.headers().contains_key("retry-after");
+            return Answer::Refused { status, retry_after };
+        }
+        let body = answer.body_mut().read_to_string().ok();
+        let settled = body.and_then(|body| serde_json::from_str(&body).ok());
+        settled.map_or(Answer::Silent, Answer::Settled)
     }
 }

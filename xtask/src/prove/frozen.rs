@@ -31,7 +31,7 @@ const FROZEN: Duration = Duration::from_secs(9);
 pub fn prove(job: &Job<'_>, world: &World, proxy: &Proxy, round: &mut Round) -> Result<()> {
     let task = job.progress.task("frozen pod", "stands still for 9 s while a limit is lowered");
     let key = world.key(&enforcement::name(TENANT))?;
-    let urls = pods::urls(&world.platform)?;
+    let urls = world.urls()?;
     let client = Client::new(&urls, &key, job.cancel);
     let mut rng = Rng::new(1);
     // Units in the slice of the pod, which it could spend if it did not know better.

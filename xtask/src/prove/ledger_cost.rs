@@ -85,7 +85,7 @@ fn large(job: &Job<'_>, world: &World, round: &mut Round) -> Result<()> {
     let lasting = Duration::from_secs(if job.args.scale == Scale::Small { 10 } else { 120 });
     let before = operations(world)?;
     let task = job.progress.task("large limit", "6,600 events a second over eight pods");
-    let (seen, began, urls) = (Seen::default(), Instant::now(), pods::urls(&world.platform)?);
+    let (seen, began, urls) = (Seen::default(), Instant::now(), world.urls()?);
     let sent = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -125,7 +125,7 @@ fn many(job: &Job<'_>, world: &World, seed: u64, round: &mut Round) -> Result<()
     let total = (users * EVENTS_OF_USER) as u64;
     let task = job.progress.task("many users", &format!("{EVENTS_OF_USER} events of each of {users} users"));
     task.measured(total);
-    let (seen, next, urls) = (Seen::default(), AtomicU64::new(0), pods::urls(&world.platform)?);
+    let (seen, next, urls) = (Seen::default(), AtomicU64::new(0), world.urls()?);
     let began = Instant::now();
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {

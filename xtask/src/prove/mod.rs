@@ -7,6 +7,7 @@
 
 mod check;
 mod client;
+mod conservation;
 mod enforcement;
 mod failover;
 mod faults;
@@ -43,6 +44,8 @@ pub enum Name {
     Quotas,
     /// What a limit costs: ledger operations an event, for one large limit and for 100,000 users.
     LedgerCost,
+    /// A million events, every process killed and frozen: none lost, none stored twice, none invented, all accounted for.
+    Faults,
     /// Many tenants loaded: a changed limit is in force on every pod within a second; pods that cannot follow admit nothing.
     Enforcement,
 }
@@ -150,6 +153,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Ledger => ledger::round(&job, seed)?,
             Name::Quotas => quotas::round(&job, seed)?,
             Name::Enforcement => enforcement::round(&job, seed)?,
+            Name::Faults => conservation::round(&job, seed)?,
             Name::LedgerCost => ledger_cost::round(&job, seed)?,
         };
         longest = longest.max(round_began.elapsed());

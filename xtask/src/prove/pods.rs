@@ -12,14 +12,6 @@ pub fn name(n: usize) -> String {
     format!("ingest-{}", n + 1)
 }
 
-/// Base URLs of all pods.
-///
-/// # Errors
-/// Never for a platform that started.
-pub fn urls(platform: &Platform) -> Result<Vec<String>> {
-    (0..PODS).map(|n| platform.url(&name(n))).collect()
-}
-
 /// Sum over all pods of a metric's samples whose line holds every one of `marks`.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     let all = limits::all(job.args.scale);
     let room: u64 = all.iter().filter(|limit| !limit.per_user).map(|limit| limit.cap).sum();
     let key = world.tenant(job, TENANT, &limits::yaml(TENANT, &all, room * 4))?;
-    let urls = pods::urls(&world.platform)?;
+    let urls = world.urls()?;
     let (told, storm_over) = (Told::default(), Cancel::default());
     let (lasting, every) = storm(job);
     let load = Load::new(&all, &urls, &key, seed, &told, &storm_over, lasting);
@@ -44,7 +44,7 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
             } else {
                 let plan = faults::schedule(seed, lasting, every);
                 faults::inflict(&world.platform, &plan, job.cancel).map(|done| {
-                    let text = done.iter().map(|fault| format!("{fault:?}")).collect::<Vec<_>>();
+                    let text = done.iter().map(ToString::to_string).collect::<Vec<_>>();
                     failover::Inflicted { faults: text, unavailable_ms: vec![] }
                 })
             };

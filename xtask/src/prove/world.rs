@@ -1,4 +1,4 @@
-//! The platform of a proof: empty data under `.dev/prove`, eight pods, one tenant.
+//! The platform of a proof: empty data under `.dev/prove`, pods and sinks as many as it asks for, tenants.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +22,27 @@ pub struct World {
     pub platform: Platform,
     /// Plain HTTP.
     pub http: Http,
+    /// Ingest pods.
+    pub pods: usize,
+    /// Sinks.
+    pub sinks: usize,
+}
+
+/// What a proof asks of its platform.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Ingest pods.
+    pub pods: usize,
+    /// Sinks.
+    pub sinks: usize,
+    /// Environment of a workload beyond its own, by its name.
+    pub env: BTreeMap<String, Vec<(String, String)>>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { pods: PODS, sinks: 1, env: BTreeMap::new() }
+    }
 }
 
 impl World {
@@ -30,26 +51,35 @@ impl World {
     /// # Errors
     /// One sentence that says what to do.
     pub fn start(job: &Job<'_>) -> Result<Self> {
+        Self::of(job, Shape::default())
+    }
+
+    /// Starts everything in this shape with empty data.
+    ///
+    /// # Errors
+    /// One sentence that says what to do.
+    pub fn of(job: &Job<'_>, shape: Shape) -> Result<Self> {
+        let Shape { pods, sinks, mut env } = shape;
         let options = Options::dev()?;
         let dir = options.paths.dev.join("prove");
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(Error::io(format!("cannot remove {}", dir.display())))?;
         }
-        let mut env = BTreeMap::new();
         // A lane of a proof holds all that the proof sends.
-        env.insert("operator".to_owned(), vec![("MP_LANE_MAX_MIB".to_owned(), "1024".to_owned())]);
+        let room = ("MP_LANE_MAX_MIB".to_owned(), "1024".to_owned());
+        env.entry("operator".to_owned()).or_default().insert(0, room);
         let platform = Platform::start(Options {
             dir,
             env,
             installation: "prove".into(),
-            workloads: workloads::with_pods(PODS),
+            workloads: workloads::with_replicas(pods, sinks),
             nats_nodes: job.args.nats.nodes(),
             new_ports: true,
             progress: job.progress.clone(),
             cancel: job.cancel.clone(),
             ..options
         })?;
-        Ok(Self { platform, http: Http::new(Duration::from_secs(30)) })
+        Ok(Self { platform, http: Http::new(Duration::from_secs(30)), pods, sinks })
     }
 
     /// Applies YAML and waits until the tenant, its limits and its key are ready and every pod knows the key, which it returns.
@@ -59,9 +89,7 @@ impl World {
     pub fn tenant(&self, job: &Job<'_>, tenant: &str, yaml: &str) -> Result<String> {
         let task = job.progress.task("tenant", "applies its limits and waits until they are enforced");
         let kubectl = self.platform.kubectl();
-        let file = job.paths.dev.join("prove").join(format!("{tenant}.yaml"));
-        fs::write(&file, yaml).map_err(Error::io(format!("cannot write {}", file.display())))?;
-        kubectl.apply(&[file])?;
+        self.apply(job, tenant, yaml)?;
         let tenant_name = format!("tenant/{tenant}");
         kubectl.wait("condition=Ready", &[&tenant_name], READY_WITHIN)?;
         for kind in ["apikeys.meterplane.io", "usagelimits.meterplane.io"] {
@@ -71,11 +99,29 @@ impl World {
             }
         }
         let key = self.key(tenant)?;
-        for url in pods::urls(&self.platform)? {
+        for url in self.urls()? {
             self.await_key(job, &url, &key)?;
         }
         task.done("every pod knows its key");
         Ok(key)
+    }
+
+    /// Applies YAML as the platform team.
+    ///
+    /// # Errors
+    /// The apiserver's words.
+    pub fn apply(&self, job: &Job<'_>, name: &str, yaml: &str) -> Result<()> {
+        let file = job.paths.dev.join("prove").join(format!("{name}.yaml"));
+        fs::write(&file, yaml).map_err(Error::io(format!("cannot write {}", file.display())))?;
+        self.platform.kubectl().apply(&[file])
+    }
+
+    /// Base URLs of the ingest pods.
+    ///
+    /// # Errors
+    /// Never for a platform that started.
+    pub fn urls(&self) -> Result<Vec<String>> {
+        (0..self.pods).map(|n| self.platform.url(&pods::name(n))).collect()
     }
 
     /// The key `app` of a tenant.
