@@ -138,7 +138,7 @@ impl Quotas {
             let known = op.remembered.as_ref();
             let remaining = known.map_or(ask.limit.cap(), |known| known.0.free());
             let rate = state.units_per_second(Instant::now());
-            let rate = if known.is_none() { first_rate(ask.limit, rate) } else { rate };
+            let rate = if known.is_none() { first_rate(ask.limit.per, ask.limit.max, rate) } else { rate };
             let want = grant_size(ask.units, remaining, self.pod.live_pods(), rate).max(state.waiting);
             let number = self.next_operation();
             // What the slice has already counts: only the rest must be had for the event to fit.

@@ -16,7 +16,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
 /// Caps below this are handed out in slices so small that returning them costs more than they are worth to others, who recall
 /// them when they need them.
-const LARGE_CAP_UNITS: u64 = 10_000;
+pub(super) const LARGE_CAP_UNITS: u64 = 10_000;
 /// How long a pod that stops gives units back: well within the 30 s that a pod has by default.
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 /// Entries used later than this are never evicted.

@@ -17,6 +17,7 @@ use super::entry::{Entry, Take};
 use super::ledger::Ledger;
 use super::lowered::Floors;
 use super::rates::{self, Rates};
+use super::sweep::LARGE_CAP_UNITS;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::pods::Pod;
@@ -286,7 +287,21 @@ pub(super) fn silent() -> TakeError {
     TakeError::Unavailable("it does not answer".to_owned())
 }
 
-/// Units that are shared out at once: a user's cap is small, and most users are busy on one pod only.
-pub(super) fn first_rate(limit: &Limit, rate: u64) -> u64 {
-    if limit.per == Per::User { rate.max(limit.max) } else { rate }
+/// Units that are shared out at once: a user's cap is mostly small, and most users are busy on one pod only. Of a large one not so
+/// much that a few pods that die take all of it with them.
+pub(super) fn first_rate(per: Per, max: u64, rate: u64) -> u64 {
+    if per == Per::User { rate.max(max.min(LARGE_CAP_UNITS)) } else { rate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_dies_takes_no_more_of_a_large_cap_than_of_a_small_one() {
+        assert_eq!(first_rate(Per::User, 100, 7), 100, "a small cap is shared out at once");
+        assert_eq!(first_rate(Per::User, 100_000_000, 7), LARGE_CAP_UNITS);
+        assert_eq!(first_rate(Per::User, 100_000_000, 50_000), 50_000, "a busy user asks for what it uses");
+        assert_eq!(first_rate(Per::Tenant, 100_000_000, 7), 7);
+    }
 }
