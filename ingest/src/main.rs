@@ -1,6 +1,9 @@
 //! The ingest pod: HTTP -> decision -> JetStream. Stateless: whatever it holds is a copy or a lease. `ingest --openapi` prints the API's
 //! OpenAPI document.
 
+#[cfg(all(feature = "crash-points", not(debug_assertions)))]
+compile_error!("crash points are for proofs: a release build must not have them");
+
 mod admit;
 mod app;
 mod clock;

@@ -259,7 +259,11 @@ impl Holder<'_> {
             self.context.budget.begin(&mut self.pace, Instant::now());
             let horizon = self.context.horizon_days;
             let (port, record, memory) = (&mut self.port, &mut self.record, &mut self.memory);
+            #[cfg(feature = "crash-points")]
+            crash_points::pass("P5").map_err(|failed| Stop::Lost(failed.to_string()))?;
             let flushed = flush(port, &self.name, record, memory, &batch, horizon).await?;
+            #[cfg(feature = "crash-points")]
+            crash_points::pass("P9").map_err(|failed| Stop::Lost(failed.to_string()))?;
             let since = batch.received_ms().and_then(|ms| Day::of(ms - i64::from(horizon) * 86_400_000));
             (flushed, batch.messages(), since)
         };

@@ -9,6 +9,9 @@
 //! the only port that does, through `slot`. `violations` does the same for what was refused, in one stream for all tenants.
 //! `audit` counts for itself whether everything has arrived. `model_tests` crashes them at every point.
 
+#[cfg(all(feature = "crash-points", not(debug_assertions)))]
+compile_error!("crash points are for proofs: a release build must not have them");
+
 mod admin;
 mod audit;
 mod batch;

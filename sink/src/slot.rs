@@ -116,6 +116,11 @@ impl Slot {
                 0 => self.context.intents.create(&self.key, value.clone()).await,
                 _ => self.context.intents.update(&self.key, value.clone(), expected).await,
             };
+            #[cfg(feature = "crash-points")]
+            let written = written.and_then(|revision| match crash_points::pass("P11") {
+                Ok(()) => Ok(revision),
+                Err(failed) => Err(CasError::Unknown(failed.to_string())),
+            });
             match written {
                 Ok(revision) => {
                     self.revision = revision;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::body::{Body, body_of};
 use crate::error::ClickHouseError;
 
 /// How long opening a connection may take.
@@ -66,7 +67,7 @@ impl fmt::Debug for Endpoint {
 
 /// An open connection.
 pub(crate) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Body>,
 }
 
 impl Connection {
@@ -109,7 +110,7 @@ impl Connection {
             .header(http::header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
             .header("X-ClickHouse-User", &endpoint.user)
             .header("X-ClickHouse-Key", &endpoint.password)
-            .body(Full::new(body))
+            .body(body_of(path_and_query, body))
             .map_err(|error| ClickHouseError::Decode(format!("not a request: {error}")))?;
         self.sender.ready().await.map_err(|error| ClickHouseError::Unavailable(error.to_string()))?;
         let response = self.sender.send_request(request).await.map_err(|error| {

@@ -103,6 +103,8 @@ impl LaneInserter {
             self.connection = Some(connection);
             return Err(InsertError::LeaseLost);
         }
+        #[cfg(feature = "crash-points")]
+        crash_points::pass("P6").map_err(|failed| ClickHouseError::Unknown(failed.to_string()))?;
         let mut url = String::with_capacity(target.url.len() + token.len() + 40);
         url.push_str(&target.url);
         push_pair(&mut url, "insert_deduplication_token", token);
@@ -117,6 +119,8 @@ impl LaneInserter {
         if outcome.as_ref().map_or_else(|error| error.code().is_some(), |_| true) {
             self.connection = Some(connection);
         }
+        #[cfg(feature = "crash-points")]
+        crash_points::pass("P8").map_err(|failed| ClickHouseError::Unknown(failed.to_string()))?;
         Ok(outcome.map(|_| ())?)
     }
 }

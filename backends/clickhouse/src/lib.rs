@@ -10,6 +10,7 @@
 //!
 //! Errors are classified by the server's exception code, never by its words; see [`error`].
 
+mod body;
 mod connection;
 pub mod databases;
 mod day;

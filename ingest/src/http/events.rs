@@ -59,7 +59,10 @@ async fn answer(app: Arc<App>, received: Received) -> Result<Response, Problem> 
         admission.count(&app.metrics, &name);
         Ok(admission)
     });
-    Ok(respond(&tenant, &admission.await?))
+    let admission = admission.await?;
+    #[cfg(feature = "crash-points")]
+    crash_points::pass("P4").map_err(|failed| Problem::unavailable(failed.to_string()))?;
+    Ok(respond(&tenant, &admission))
 }
 
 /// 202 when at least one event was accepted, otherwise the problem that says why none was.

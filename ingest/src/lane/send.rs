@@ -91,12 +91,23 @@ impl Sender {
         let (stream, subject, id) = (lane.stream(), lane.packs_subject(), pack.id.to_string());
         let mut headers = vec![(COUNTS_HEADER, pack.counts.as_str()), (EXPECTED_STREAM, stream.as_str())];
         let fence_subject = lane.fence_subject(self.pod.incarnation, slot);
+        #[cfg(feature = "crash-points")]
+        if let Err(failed) = crash_points::pass("P2") {
+            return Outcome::Failed(failed.to_string());
+        }
         if pack.fenced {
             headers.extend(fence::expectation(&fence_subject));
         }
         let mut first = true;
         loop {
-            match self.publisher.publish(&subject, &headers, &id, pack.bytes.clone(), ACK_TIMEOUT).await {
+            let published =
+                self.publisher.publish(&subject, &headers, &id, pack.bytes.clone(), ACK_TIMEOUT).await;
+            #[cfg(feature = "crash-points")]
+            let published = published.and_then(|ack| match crash_points::pass("P3") {
+                Ok(()) => Ok(ack),
+                Err(failed) => Err(PublishError::Unknown(failed.to_string())),
+            });
+            match published {
                 Ok(_) => return Outcome::Stored,
                 Err(error) => match judge(&error, first, pack.fenced) {
                     Next::Done(outcome) => {

@@ -6,20 +6,22 @@ use super::tree::Tree;
 use crate::{Cancel, Error, Paths, Result, run};
 
 /// Crates of ours, and those of ours that each may use.
-const OURS: [(&str, &[&str]); 13] = [
+const OURS: [(&str, &[&str]); 14] = [
     ("event", &[]),
     ("policy", &["event"]),
     ("crds", &[]),
     ("jetstream", &["event"]),
-    ("clickhouse", &["event"]),
+    ("clickhouse", &["event", "crash-points"]),
     ("vault", &["event"]),
     ("operator", &["event", "policy", "crds", "jetstream", "clickhouse", "vault"]),
-    ("ingest", &["event", "policy", "jetstream", "vault"]),
-    ("sink", &["event", "jetstream", "clickhouse"]),
+    ("ingest", &["event", "policy", "jetstream", "vault", "crash-points"]),
+    ("sink", &["event", "jetstream", "clickhouse", "crash-points"]),
     ("console", &["event", "policy", "crds", "jetstream", "clickhouse", "vault"]),
     ("system-tests", &["event", "policy", "crds", "jetstream", "clickhouse", "vault", "xtask"]),
-    ("xtask", &["event"]),
+    ("xtask", &["event", "crash-points"]),
     ("chdb", &[]),
+    // Optional, and off: see its documentation.
+    ("crash-points", &[]),
 ];
 /// Crates of others that only some of ours may use.
 const THEIRS: [(&str, &[&str]); 10] = [
