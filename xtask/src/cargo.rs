@@ -8,15 +8,24 @@ use crate::progress::Task;
 use crate::run::{Line, run};
 use crate::{Cancel, Error, Paths, Result};
 
-/// Builds packages that hold one program each (dev profile) and returns the folder with the programs.
+/// Builds packages that hold one program each (dev profile), with features named `package/feature`, and returns the folder with the programs.
 ///
 /// # Errors
 /// [`Error::Program`] with the compiler's words.
-pub fn build(paths: &Paths, packages: &[&str], task: &Task, cancel: &Cancel) -> Result<PathBuf> {
+pub fn build(
+    paths: &Paths,
+    packages: &[&str],
+    features: &[String],
+    task: &Task,
+    cancel: &Cancel,
+) -> Result<PathBuf> {
     let mut command = Paths::cargo();
     command.current_dir(&paths.root).args(["build", "--bins", "--message-format=json-render-diagnostics"]);
     for package in packages {
         command.args(["-p", package]);
+    }
+    if !features.is_empty() {
+        command.args(["--features", &features.join(",")]);
     }
     let (mut compiled, mut folder, mut diagnostics) = (0_u32, None, Vec::new());
     let built = run(&mut command, "cargo build", cancel, |line| match line {

@@ -61,6 +61,12 @@ pub fn started(pid: u32) -> Option<u64> {
     started_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a process stands still after [`Signal::Stop`].
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+}
+
 /// Reads fields 3 (state) and 22 (start time) of `/proc/<pid>/stat`; field 2 is a name that may hold spaces and parentheses.
 fn started_in(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;

@@ -58,6 +58,8 @@ pub struct Options {
     pub workloads: Vec<String>,
     /// Where our programs lie, `chdb` among them; `None`: build them with cargo.
     pub bins: Option<PathBuf>,
+    /// Build sink and ingest with their crash points, for proofs.
+    pub crash_points: bool,
     /// Environment of a workload beyond its own, by its name.
     pub env: BTreeMap<String, Vec<(String, String)>>,
     /// Id of the installation, stamped on what the operator creates.
@@ -84,6 +86,7 @@ impl Options {
             paths,
             workloads: workloads::ALL.map(str::to_owned).to_vec(),
             bins: None,
+            crash_points: false,
             env: BTreeMap::new(),
             installation: "dev".into(),
             nats_nodes: 1,

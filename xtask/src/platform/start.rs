@@ -36,8 +36,8 @@ pub(super) fn start(options: Options) -> Result<Platform> {
     state.supervisor = Recorded::of(std::process::id());
     state.save(&options.dir)?;
 
-    let Options { paths, dir, workloads, bins, env, installation, nats_nodes, progress, cancel, .. } =
-        options;
+    let Options { paths, dir, workloads, bins, crash_points, .. } = options;
+    let Options { env, installation, nats_nodes, progress, cancel, .. } = options;
     std::thread::scope(|scope| {
         // Our own programs are compiled while the tools are built and the real parts start; only `chdb` is needed early.
         let (early, chdb) = sync_channel(1);
@@ -49,7 +49,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
                     drop(early.send(bins.join("chdb")));
                     Ok(bins)
                 }
-                None => compile(paths, workloads, progress, cancel, &early),
+                None => compile(paths, workloads, crash_points, progress, cancel, &early),
             }
         });
         let tools = tools::ensure(paths, progress, cancel)?;
@@ -94,17 +94,26 @@ pub(super) fn start(options: Options) -> Result<Platform> {
 fn compile(
     paths: &Paths,
     workloads: &[String],
+    crash_points: bool,
     progress: &Progress,
     cancel: &crate::Cancel,
     early: &std::sync::mpsc::SyncSender<PathBuf>,
 ) -> Result<PathBuf> {
     let task = progress.task("our programs", "cargo build, dev profile");
-    let bins = cargo::build(paths, &["chdb"], &task, cancel)?;
+    let bins = cargo::build(paths, &["chdb"], &[], &task, cancel)?;
     drop(early.send(bins.join("chdb")));
     let mut packages: Vec<&str> = workloads.iter().map(|name| workloads::component(name)).collect();
+    packages.sort_unstable();
     packages.dedup();
-    if !packages.is_empty() {
-        cargo::build(paths, &packages, &task, cancel)?;
+    // Apart from the others, which share crates with them and would get the points as well.
+    let (pointed, plain): (Vec<&str>, Vec<&str>) =
+        packages.into_iter().partition(|package| crash_points && matches!(*package, "sink" | "ingest"));
+    for (packages, feature) in [(plain, None), (pointed, Some("crash-points"))] {
+        let of = |package: &&str| feature.map(|feature: &str| format!("{package}/{feature}"));
+        let features: Vec<String> = packages.iter().filter_map(of).collect();
+        if !packages.is_empty() {
+            cargo::build(paths, &packages, &features, &task, cancel)?;
+        }
     }
     task.done(&format!("compiled into {}", bins.display()));
     Ok(bins)

@@ -134,6 +134,16 @@ fn bring_back(platform: &Platform, part: &str, cancel: &Cancel) -> Result<()> {
     }
 }
 
+/// Starts every part again that ended by itself, as a cluster does, and names them.
+///
+/// # Errors
+/// When a part does not come back.
+pub fn revive(platform: &Platform, cancel: &Cancel) -> Result<Vec<String>> {
+    let ended: Vec<String> = platform.crashes().into_iter().map(|crash| crash.part).collect();
+    ended.iter().try_for_each(|part| bring_back(platform, part, cancel))?;
+    Ok(ended)
+}
+
 /// Makes the faults happen one after the other until the schedule or `cancel` ends; every part runs afterwards. Returns what was
 /// done.
 ///

@@ -156,7 +156,7 @@ fn many(job: &Job<'_>, world: &World, seed: u64, round: &mut Round) -> Result<()
     let accepted = seen.accepted.load(Ordering::Relaxed) as f64;
     let operations = operations(world)? - before;
     task.done(&format!("{accepted} of {total} events, {operations} ledger operations"));
-    let rss = pods::rss_mib(&world.platform)?;
+    let rss = pods::rss_mib(&world.platform, pods::PODS)?;
     round.number("many: events accepted", accepted);
     round.number("many: events refused", seen.refused.load(Ordering::Relaxed));
     round.number("many: events a second", accepted / began.elapsed().as_secs_f64());

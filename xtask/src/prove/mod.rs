@@ -8,6 +8,7 @@
 mod check;
 mod client;
 mod conservation;
+mod crash_points;
 mod enforcement;
 mod failover;
 mod faults;
@@ -18,6 +19,7 @@ mod ledger_cost;
 mod limits;
 mod load;
 mod nats;
+mod outages;
 mod pods;
 mod proxy;
 mod quotas;
@@ -46,6 +48,10 @@ pub enum Name {
     LedgerCost,
     /// A million events, every process killed and frozen: none lost, none stored twice, none invented, all accounted for.
     Faults,
+    /// Sink and ingest die, stand still and fail at every named place of the protocol.
+    CrashPoints,
+    /// ClickHouse and NATS away, a full disk, lost answers: refused or kept, never lost.
+    Outages,
     /// Many tenants loaded: a changed limit is in force on every pod within a second; pods that cannot follow admit nothing.
     Enforcement,
 }
@@ -154,6 +160,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Quotas => quotas::round(&job, seed)?,
             Name::Enforcement => enforcement::round(&job, seed)?,
             Name::Faults => conservation::round(&job, seed)?,
+            Name::CrashPoints => crash_points::round(&job, seed)?,
+            Name::Outages => outages::round(&job, seed)?,
             Name::LedgerCost => ledger_cost::round(&job, seed)?,
         };
         longest = longest.max(round_began.elapsed());

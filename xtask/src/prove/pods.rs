@@ -32,11 +32,11 @@ fn sample(line: &str, metric: &str, marks: &[&str]) -> Option<f64> {
     matches.then(|| rest.rsplit(' ').next()?.parse().ok()).flatten()
 }
 
-/// Resident memory of each pod, MiB.
+/// Resident memory of each of the first pods, MiB.
 ///
 /// # Errors
 /// When a pod is gone.
-pub fn rss_mib(platform: &Platform) -> Result<Vec<u64>> {
+pub fn rss_mib(platform: &Platform, pods: usize) -> Result<Vec<u64>> {
     let of = |n| {
         let path = format!("/proc/{}/status", platform.pid(&name(n))?);
         let text = std::fs::read_to_string(&path).map_err(Error::io(format!("cannot read {path}")))?;
@@ -44,7 +44,7 @@ pub fn rss_mib(platform: &Platform) -> Result<Vec<u64>> {
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         Ok(kib.unwrap_or_default() / 1_024)
     };
-    (0..PODS).map(of).collect()
+    (0..pods).map(of).collect()
 }
 
 #[cfg(test)]

@@ -57,6 +57,19 @@ impl Round {
         self.checks.push(Check { claim, measured: number(measured), holds: measured <= most });
     }
 
+    /// Numbers and claims of a part of the round, under its name.
+    ///
+    /// # Errors
+    /// Those of `measure`.
+    pub fn part(&mut self, name: &str, measure: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let mut part = Self::default();
+        measure(&mut part)?;
+        let under = |text: String| format!("{name}: {text}");
+        self.checks.extend(part.checks.into_iter().map(|check| Check { claim: under(check.claim), ..check }));
+        self.numbers.extend(part.numbers.into_iter().map(|(number, value)| (under(number), value)));
+        Ok(())
+    }
+
     /// A number that is shown without a claim.
     pub fn number(&mut self, name: &str, value: impl Into<Value>) {
         self.numbers.insert(name.to_owned(), value.into());

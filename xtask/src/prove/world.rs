@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Job;
+use super::outages::disk::Disk;
 use super::pods::{self, PODS};
 use crate::http::Http;
 use crate::platform::{Options, Platform, workloads};
@@ -26,6 +27,8 @@ pub struct World {
     pub pods: usize,
     /// Sinks.
     pub sinks: usize,
+    /// Unmounted after the platform has ended.
+    disk: Option<Disk>,
 }
 
 /// What a proof asks of its platform.
@@ -35,13 +38,17 @@ pub struct Shape {
     pub pods: usize,
     /// Sinks.
     pub sinks: usize,
+    /// NATS's store lies on a disk of its own, of this size.
+    pub nats_disk_mib: Option<u32>,
+    /// Whether sink and ingest have their crash points.
+    pub crash_points: bool,
     /// Environment of a workload beyond its own, by its name.
     pub env: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { pods: PODS, sinks: 1, env: BTreeMap::new() }
+        Self { pods: PODS, sinks: 1, nats_disk_mib: None, crash_points: false, env: BTreeMap::new() }
     }
 }
 
@@ -59,18 +66,21 @@ impl World {
     /// # Errors
     /// One sentence that says what to do.
     pub fn of(job: &Job<'_>, shape: Shape) -> Result<Self> {
-        let Shape { pods, sinks, mut env } = shape;
+        let Shape { pods, sinks, nats_disk_mib, crash_points, mut env } = shape;
         let options = Options::dev()?;
         let dir = options.paths.dev.join("prove");
+        Disk::clear(&dir.join("nats"));
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(Error::io(format!("cannot remove {}", dir.display())))?;
         }
+        let disk = nats_disk_mib.map(|size| Disk::mount(&dir.join("nats"), size)).transpose()?;
         // A lane of a proof holds all that the proof sends.
         let room = ("MP_LANE_MAX_MIB".to_owned(), "1024".to_owned());
         env.entry("operator".to_owned()).or_default().insert(0, room);
         let platform = Platform::start(Options {
             dir,
             env,
+            crash_points,
             installation: "prove".into(),
             workloads: workloads::with_replicas(pods, sinks),
             nats_nodes: job.args.nats.nodes(),
@@ -79,7 +89,7 @@ impl World {
             cancel: job.cancel.clone(),
             ..options
         })?;
-        Ok(Self { platform, http: Http::new(Duration::from_secs(30)), pods, sinks })
+        Ok(Self { platform, http: Http::new(Duration::from_secs(30)), pods, sinks, disk })
     }
 
     /// Applies YAML and waits until the tenant, its limits and its key are ready and every pod knows the key, which it returns.
@@ -114,6 +124,11 @@ impl World {
         let file = job.paths.dev.join("prove").join(format!("{name}.yaml"));
         fs::write(&file, yaml).map_err(Error::io(format!("cannot write {}", file.display())))?;
         self.platform.kubectl().apply(&[file])
+    }
+
+    /// The disk of NATS's store, if it has one of its own.
+    pub fn nats_disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 
     /// Base URLs of the ingest pods.

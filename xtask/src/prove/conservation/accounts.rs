@@ -58,6 +58,30 @@ pub fn settle(job: &Job<'_>, world: &World) -> Result<()> {
     Ok(())
 }
 
+/// Where every lane ends at this moment.
+///
+/// # Errors
+/// When NATS cannot be asked.
+pub fn ends(world: &World) -> Result<Vec<u64>> {
+    Ok(read(world)?.iter().map(|account| account.last).collect())
+}
+
+/// Whether every lane is sunk up to where it ended then.
+///
+/// # Errors
+/// When NATS cannot be asked.
+pub fn are_sunk(world: &World, ends: &[u64]) -> Result<bool> {
+    Ok(read(world)?.iter().zip(ends).all(|(account, end)| account.sunk >= *end))
+}
+
+/// Messages that are not sunk, over all lanes.
+///
+/// # Errors
+/// When NATS cannot be asked.
+pub fn behind(world: &World) -> Result<u64> {
+    Ok(read(world)?.iter().map(|account| account.last.saturating_sub(account.sunk)).sum())
+}
+
 fn read(world: &World) -> Result<Vec<Account>> {
     let (intents, audits) =
         (nats::bucket(&world.platform, INTENTS_BUCKET)?, nats::bucket(&world.platform, AUDITS_BUCKET)?);

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::tally::Verdict;
+use self::tenants::Tenant;
 use self::traffic::{Pace, Traffic};
 use super::report::Round;
 use super::world::{Shape, World};
@@ -151,6 +152,14 @@ fn stop_is_due(traffic: &Traffic, until: Until) -> bool {
     until == Until::Done || traffic.all_is_begun()
 }
 
+/// Ids in a tenant's view, one a row.
+///
+/// # Errors
+/// ClickHouse's words.
+pub fn stored(world: &World, tenant: &Tenant) -> Result<Vec<String>> {
+    world.clickhouse(&format!("SELECT id FROM tenant_{}.events FORMAT TSV", tenant.name))
+}
+
 /// Waits until everything is stored, and compares.
 ///
 /// # Errors
@@ -160,7 +169,7 @@ pub fn judge(job: &Job<'_>, world: &World, traffic: &Traffic, round: &mut Round)
     let mut all = Verdict::default();
     let mut tenants = serde_json::Map::new();
     for (tenant, tally) in traffic.books() {
-        let rows = world.clickhouse(&format!("SELECT id FROM tenant_{}.events FORMAT TSV", tenant.name))?;
+        let rows = stored(world, tenant)?;
         let verdict = tally.judge(rows.iter().map(String::as_str));
         tenants.insert(tenant.name.clone(), verdict.json());
         all = all.and(verdict);

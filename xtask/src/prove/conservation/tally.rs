@@ -135,6 +135,22 @@ impl Tally {
         verdict
     }
 
+    /// How many of the events with these numbers are acknowledged and not stored, and how many rows they have beyond their first.
+    pub fn within<'a>(&self, numbers: Range<u64>, ids: impl Iterator<Item = &'a str>) -> (u64, u64) {
+        let (mut stored, mut doubled) = (Bits::default(), 0);
+        for number in ids.filter_map(|id| self.number(id)).filter(|number| numbers.contains(number)) {
+            doubled += u64::from(!stored.insert(number));
+        }
+        let sent = numbers.start..numbers.end.min(self.next);
+        let lost = sent.filter(|n| self.acknowledged.contains(*n) && !stored.contains(*n)).count();
+        (lost as u64, doubled)
+    }
+
+    /// The number of the next event.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// The number of an id that was sent.
     fn number(&self, id: &str) -> Option<u64> {
         let (tenant, number) = id.split_once('-')?;
@@ -231,6 +247,13 @@ mod tests {
             let verdict = judged(&[rows(0..100), vec![id.to_owned()]].concat());
             assert_eq!((&verdict.invented, verdict.lost.count), (&only(id), 0), "{id}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_when_it_was_sent() {
+        let ids = [rows((0..100).filter(|number| *number != 5)), rows(60..61)].concat();
+        let within = |numbers| tally().within(numbers, ids.iter().map(String::as_str));
+        assert_eq!((within(0..50), within(50..u64::MAX)), ((1, 0), (0, 1)));
     }
 
     #[test]

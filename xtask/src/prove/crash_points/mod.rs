@@ -60,6 +60,8 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
         steps.iter().filter(|s| s.hit.is_none()).count() as f64,
         0.0,
     );
+    let stuck = steps.iter().filter(|step| !step.went_on).count();
+    round.at_most("actions after which work did not go on", stuck as f64, 0.0);
     conservation::judge(job, &world, &traffic, &mut round)?;
     let rows = rows(&world, &traffic, &steps)?;
     print!("{}", table(&rows));
@@ -94,7 +96,7 @@ fn anew(job: &Job<'_>, world: &World, traffic: &Traffic) -> Result<Step> {
     }
     under_load(job, traffic, Until::Done, |_| job.cancel.pause(AFTERWARDS))?;
     let hit = made.map(|_| ANEW.0.to_owned());
-    Ok(Step { point: "P14".into(), action: "recreate", hit, outcome, from })
+    Ok(Step { point: "P14".into(), action: "recreate", hit, outcome, went_on: true, from })
 }
 
 /// A step and what became of the events that clients began to send in it.
@@ -162,6 +164,7 @@ mod tests {
             action: "kill",
             hit: None,
             outcome: "none".into(),
+            went_on: true,
             from: vec![],
         };
         let steps = [step("P2"), step("P13 in P6")];

@@ -37,6 +37,8 @@ pub struct Step {
     pub hit: Option<String>,
     /// What happened then.
     pub outcome: String,
+    /// Whether work went on.
+    pub went_on: bool,
     /// Numbers of each tenant's next event when it was armed.
     pub from: Vec<u64>,
 }
@@ -82,17 +84,18 @@ impl Walk<'_, '_> {
             let part = if hit { self.stopped(&stopped)? } else { None };
             stopped.extend(part.clone());
             let point = format!("P13 in {point}");
-            steps.push(Step { point, action: "stop", hit: part, outcome: String::new(), from });
-            self.goes_on(Passes::Sink)?;
+            let (_, went_on) = self.goes_on(Passes::Sink)?;
+            steps.push(Step { point, action: "stop", hit: part, outcome: String::new(), went_on, from });
         }
         drop(self.job.cancel.pause(still));
         for part in &stopped {
             self.world.platform.resume(part)?;
         }
-        let on = self.goes_on(Passes::Sink)?;
+        let (on, went_on) = self.goes_on(Passes::Sink)?;
         for step in &mut steps {
             step.outcome =
                 format!("stood still for {} s or more, another took its lanes; {on}", still.as_secs());
+            step.went_on &= went_on;
             self.tell(step);
         }
         Ok(steps)
@@ -106,15 +109,16 @@ impl Walk<'_, '_> {
 
     fn step(&self, point: &str, action: Action, passes: Passes) -> Result<Step> {
         let from = self.traffic.marks();
-        let step = |hit: Option<String>, outcome: String| Step {
+        let step = |hit: Option<String>, outcome: String, went_on: bool| Step {
             point: point.to_owned(),
             action: action.text(),
             hit,
             outcome,
+            went_on,
             from: from.clone(),
         };
         if !self.arm(point, action)? {
-            return Ok(step(None, String::new()));
+            return Ok(step(None, String::new(), true));
         }
         let (hit, what) = match action {
             Action::Kill => (self.died()?, "died and was started again".to_owned()),
@@ -128,8 +132,8 @@ impl Walk<'_, '_> {
             }
             Action::Fail => (Some(format!("one {passes:?}").to_lowercase()), "failed there".to_owned()),
         };
-        let on = self.goes_on(passes)?;
-        Ok(step(hit, format!("{what}; {on}")))
+        let (on, went_on) = self.goes_on(passes)?;
+        Ok(step(hit, format!("{what}; {on}"), went_on))
     }
 
     /// Arms a point and waits until somebody passed it.
@@ -165,9 +169,9 @@ impl Walk<'_, '_> {
         })
     }
 
-    /// Waits for the next 202, or until every lane is sunk up to where it ends now; says after what time. Pods that were taken for dead and
+    /// Waits for the next 202, or until every lane is sunk up to where it ends now; says after what time, and whether it came. Pods that were taken for dead and
     /// ended are started again.
-    fn goes_on(&self, passes: Passes) -> Result<String> {
+    fn goes_on(&self, passes: Passes) -> Result<(String, bool)> {
         let (began, accepted) = (Instant::now(), &self.traffic.told.accepted);
         let answered = accepted.load(Ordering::Relaxed);
         let ends = accounts::ends(self.world)?;
@@ -180,10 +184,11 @@ impl Walk<'_, '_> {
             Ok(further.then_some(()))
         })?;
         let seconds = began.elapsed().as_secs_f64();
-        Ok(match (on, passes) {
-            (None, _) => format!("NOTHING went on within {seconds:.0} s"),
+        let text = match (on, passes) {
+            (None, _) => format!("work did not go on within {seconds:.0} s"),
             (Some(()), Passes::Ingest) => format!("the next 202 {seconds:.1} s later"),
             (Some(()), Passes::Sink) => format!("every lane sunk on {seconds:.1} s later"),
-        })
+        };
+        Ok((text, on.is_some()))
     }
 }
