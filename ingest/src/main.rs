@@ -35,6 +35,10 @@ use tracing_subscriber::EnvFilter;
 use app::App;
 use config::Config;
 
+/// A fifth of a pod's time went into the C library's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long requests under way may take to be answered 503 when this process was taken for dead.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
