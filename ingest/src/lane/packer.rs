@@ -26,6 +26,8 @@ struct State {
     waiting: VecDeque<Sealed>,
     /// Slots without a pack on its way. A slot has one at a time, so that fencing off every slot fences off every pack.
     free_slots: Vec<u8>,
+    /// Somebody waits for requests that are ready to be read, and then closes the open pack.
+    gathering: bool,
 }
 
 /// A pack that still takes events.
@@ -47,7 +49,8 @@ pub struct Busy;
 
 impl Packer {
     pub(super) fn new(lane: &Lane, sender: Arc<Sender>, slots: u8) -> Self {
-        let state = State { open: None, waiting: VecDeque::new(), free_slots: (0..slots).rev().collect() };
+        let free_slots = (0..slots).rev().collect();
+        let state = State { open: None, waiting: VecDeque::new(), free_slots, gathering: false };
         Self { lane: lane.clone(), sender, state: Mutex::new(state) }
     }
 
@@ -82,28 +85,51 @@ impl Packer {
         Ok(submitted)
     }
 
-    /// Sends packs while there are free slots.
+    /// Sends packs while there are free slots: closed ones at once, the open one with whatever else has arrived by now.
     fn pump(self: &Arc<Self>) {
         loop {
-            let (pack, slot) = {
+            let closed = {
                 let mut state = self.state.lock();
-                if state.free_slots.is_empty() {
+                let State { waiting, free_slots, .. } = &mut *state;
+                if free_slots.is_empty() {
                     return;
                 }
-                if state.waiting.is_empty() {
-                    state.close(&self.sender);
+                match waiting.pop_front() {
+                    Some(pack) => free_slots.pop().map(|slot| (slot, pack)),
+                    None if state.gathering || state.open.is_none() => return,
+                    None => {
+                        state.gathering = true;
+                        None
+                    }
                 }
-                let Some(pack) = state.waiting.pop_front() else { return };
-                let Some(slot) = state.free_slots.pop() else { return };
-                (pack, slot)
             };
             let packer = self.clone();
-            tokio::spawn(async move {
-                packer.sender.send(&packer.lane, slot, pack).await;
-                packer.state.lock().free_slots.push(slot);
-                packer.pump();
-            });
+            match closed {
+                Some((slot, pack)) => drop(tokio::spawn(packer.send(slot, pack))),
+                None => drop(tokio::spawn(packer.gather())),
+            }
         }
+    }
+
+    /// Lets every request that is ready write into the open pack, then sends it. Without this, each request of a busy lane
+    /// whose slots are free would be a pack: the server and the connection would have the work of a message an event.
+    async fn gather(self: Arc<Self>) {
+        // Comes back when the sockets have been looked at; there is no timer.
+        tokio::task::yield_now().await;
+        {
+            let mut state = self.state.lock();
+            state.gathering = false;
+            if !state.free_slots.is_empty() && state.waiting.is_empty() {
+                state.close(&self.sender);
+            }
+        }
+        self.pump();
+    }
+
+    async fn send(self: Arc<Self>, slot: u8, pack: Sealed) {
+        self.sender.send(&self.lane, slot, pack).await;
+        self.state.lock().free_slots.push(slot);
+        self.pump();
     }
 }
 
