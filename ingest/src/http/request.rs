@@ -1,6 +1,9 @@
 //! What every route does before and after its own part: readiness, whose request it is, the body, and the metrics of the answer.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -9,7 +12,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::{Caller, Mode, auth, body};
 use crate::App;
@@ -98,7 +103,7 @@ fn receive(app: &App, request: Request) -> Result<Received, Problem> {
 }
 
 /// Runs what must not be cut off: a client that hangs up drops its request's future, and units that were taken must still be
-/// settled, so a task of its own carries it to its end.
+/// settled, so what is left of the work then goes on as a task of its own.
 ///
 /// # Errors
 /// Its own, or 503 when it ended in a panic.
@@ -106,10 +111,46 @@ pub async fn to_the_end<T: Send + 'static>(
     tenant: &str,
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
-    tokio::spawn(work).await.unwrap_or_else(|error| {
-        tracing::error!(tenant, %error, "a request ended in a panic");
+    // Nobody sees what a panic left half done: what the work shares with others, it shares behind locks.
+    ToTheEnd(Some(Box::pin(AssertUnwindSafe(work).catch_unwind()))).await.unwrap_or_else(|_| {
+        tracing::error!(tenant, "a request ended in a panic");
         Err(Problem::unavailable("the request could not be completed: send the same ids again"))
     })
+}
+
+/// Work that a drop moves to a task of its own; until then it costs none.
+struct ToTheEnd<F>(Option<Pin<Box<F>>>)
+where
+    F: Future + Send + 'static,
+    F::Output: Send;
+
+impl<F> Future for ToTheEnd<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        let output = ready!(work.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<F> Drop for ToTheEnd<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(work);
+        }
+    }
 }
 
 /// An answer in JSON.
@@ -118,4 +159,31 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn work_ends_although_its_client_hangs_up() {
+        let (go, gone) = oneshot::channel::<()>();
+        let (done, end) = oneshot::channel();
+        let mut work = Box::pin(to_the_end("acme", async move {
+            let went = gone.await.is_ok();
+            let _ = done.send(went);
+            Ok(())
+        }));
+        assert!(futures_util::poll!(&mut work).is_pending());
+        drop(work);
+        go.send(()).unwrap();
+        assert_eq!(end.await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let work = async { if true { panic!("on purpose") } else { Ok(()) } };
+        assert_eq!(to_the_end("acme", work).await.unwrap_err().status, 503);
+    }
 }
