@@ -8,7 +8,6 @@
 //! `mp-warn` is the highest percentage of the limit's `warnAt` that its use has reached.
 
 use std::cmp::Ordering;
-use std::fmt::Write;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -16,6 +15,8 @@ use crate::quota::{Limited, Standing};
 
 /// Most limits told of.
 const MAX_ITEMS: usize = 4;
+/// What one of them takes in a field, about.
+const ITEM_BYTES: usize = 64;
 /// Largest integer of a structured field (RFC 9651).
 const MAX_INTEGER: u64 = 999_999_999_999_999;
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -27,7 +28,8 @@ pub fn apply(headers: &mut HeaderMap, standings: &[Standing], limited: Option<&L
     if items.is_empty() {
         return;
     }
-    let (mut policy, mut limit) = (String::new(), String::new());
+    let room = items.len() * ITEM_BYTES;
+    let (mut policy, mut limit) = (String::with_capacity(room), String::with_capacity(room));
     for standing in items {
         let refused = limited.filter(|limited| limited.identity == standing.identity);
         policy_item(&mut policy, standing);
@@ -87,18 +89,35 @@ fn limit_item(out: &mut String, standing: &Standing, refused: Option<&Limited>) 
 /// A string of a structured field: printable ASCII, quotes and backslashes escaped.
 fn name(out: &mut String, identity: &str) {
     out.push_str(if out.is_empty() { "\"" } else { ",\"" });
-    for c in identity.chars().filter(|c| matches!(c, ' '..='~')) {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if identity.bytes().all(is_plain) {
+        out.push_str(identity);
+    } else {
+        for c in identity.chars().filter(|c| matches!(c, ' '..='~')) {
+            if matches!(c, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(c);
         }
-        out.push(c);
     }
     out.push('"');
 }
 
 fn parameter(out: &mut String, key: &str, value: u64) {
-    // Writing into a string cannot fail.
-    let _ = write!(out, ";{key}={}", value.min(MAX_INTEGER));
+    out.push(';');
+    out.push_str(key);
+    out.push('=');
+    // Each answer has some dozen of them: without the machinery of `format!` they cost next to nothing.
+    let (mut digits, mut at, mut rest) = ([0_u8; 20], 20, value.min(MAX_INTEGER));
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 #[cfg(test)]
