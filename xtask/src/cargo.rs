@@ -8,19 +8,38 @@ use crate::progress::Task;
 use crate::run::{Line, run};
 use crate::{Cancel, Error, Paths, Result};
 
-/// Builds packages that hold one program each (dev profile), with features named `package/feature`, and returns the folder with the programs.
+/// How programs are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Soon, for everything but measurements.
+    #[default]
+    Dev,
+    /// As they are deployed.
+    Release,
+}
+
+/// What is built.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Programs<'a> {
+    /// Packages that hold one program each.
+    pub packages: &'a [&'a str],
+    /// Features named `package/feature`.
+    pub features: &'a [String],
+    /// How.
+    pub profile: Profile,
+}
+
+/// Builds programs and returns the folder that they are in.
 ///
 /// # Errors
 /// [`Error::Program`] with the compiler's words.
-pub fn build(
-    paths: &Paths,
-    packages: &[&str],
-    features: &[String],
-    task: &Task,
-    cancel: &Cancel,
-) -> Result<PathBuf> {
+pub fn build(paths: &Paths, programs: Programs<'_>, task: &Task, cancel: &Cancel) -> Result<PathBuf> {
+    let Programs { packages, features, profile } = programs;
     let mut command = Paths::cargo();
     command.current_dir(&paths.root).args(["build", "--bins", "--message-format=json-render-diagnostics"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
     for package in packages {
         command.args(["-p", package]);
     }

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 pub enum Signal {
     /// Please end.
     Term,
+    /// As Ctrl-C in a terminal.
+    Int,
     /// End at once.
     Kill,
     /// Freeze, as a paused machine does.
@@ -22,6 +24,7 @@ impl Signal {
     fn name(self) -> &'static str {
         match self {
             Self::Term => "TERM",
+            Self::Int => "INT",
             Self::Kill => "KILL",
             Self::Stop => "STOP",
             Self::Hup => "HUP",

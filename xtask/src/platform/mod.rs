@@ -32,6 +32,7 @@ pub use withdraw::Withdrawn;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::kubectl::Kubectl;
@@ -66,6 +67,8 @@ pub struct Options {
     pub installation: String,
     /// Servers of the NATS cluster: 1, or 3 that keep everything three times.
     pub nats_nodes: u8,
+    /// Whether NATS has each message on disk before it acknowledges it, as in production; benches also measure without.
+    pub nats_syncs_always: bool,
     /// Forget the ports of earlier runs.
     pub new_ports: bool,
     /// Where to tell how far it is.
@@ -90,6 +93,7 @@ impl Options {
             env: BTreeMap::new(),
             installation: "dev".into(),
             nats_nodes: 1,
+            nats_syncs_always: true,
             new_ports: false,
             progress: Progress::detect(),
             cancel: Cancel::default(),
@@ -306,6 +310,16 @@ impl Platform {
         self.part(name)?;
         self.stop_part(name)?;
         self.launch(name)
+    }
+
+    /// Restarts NATS so that it has each message on disk before it acknowledges it, or, with `false`, whenever it likes by its
+    /// own default.
+    ///
+    /// # Errors
+    /// Why it did not become ready.
+    pub fn sync_always(&self, always: bool) -> Result<()> {
+        self.site.nats_syncs_always.store(always, Ordering::Relaxed);
+        nats::nodes(self.site.nats_nodes).try_for_each(|node| self.restart(node))
     }
 
     /// The parts that ended by themselves since the last call.

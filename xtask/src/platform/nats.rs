@@ -1,5 +1,6 @@
 //! nats-server with JetStream: lanes, ledgers, policy. Every acknowledged message is on disk.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::nats_rights::{self, User};
@@ -37,7 +38,8 @@ pub(super) fn part(site: &Site, node: &str) -> Result<Part> {
     }
     let config = site.secrets.path(&format!("{node}.conf"));
     let mut ports = vec![port, monitor];
-    let mut text = render(node, port, monitor, &store.display().to_string(), &users);
+    let always = site.nats_syncs_always.load(Ordering::Relaxed);
+    let mut text = render(node, port, monitor, &store.display().to_string(), always, &users);
     if site.nats_nodes > 1 {
         let own = site.ports.get(&format!("{node}-cluster"))?;
         let routes = nodes(site.nats_nodes).map(|node| site.ports.get(&format!("{node}-cluster")));
@@ -66,7 +68,16 @@ pub(super) fn password_name(user: &str) -> String {
 }
 
 /// The configuration file.
-fn render(node: &str, port: u16, monitor: u16, store: &str, users: &[(User, String)]) -> String {
+fn render(
+    node: &str,
+    port: u16,
+    monitor: u16,
+    store: &str,
+    sync_always: bool,
+    users: &[(User, String)],
+) -> String {
+    // An acknowledgement means: on disk. With packs this costs next to nothing.
+    let sync = if sync_always { "sync_interval: always" } else { "" };
     let mut text = format!(
         r#"server_name: {node}
 host: 127.0.0.1
@@ -76,8 +87,7 @@ jetstream {{
   store_dir: "{store}"
   # Lanes reserve what they may hold at most. A developer's disk seldom has room for all of that, and need not.
   max_file_store: 1TB
-  # An acknowledgement means: on disk. With packs this costs next to nothing.
-  sync_interval: always
+  {sync}
 }}
 authorization {{
   users: [
@@ -110,8 +120,9 @@ mod tests {
             .map(|user| (format!("secret-of-{}", user.name), user))
             .map(|(secret, user)| (user, secret))
             .collect();
-        let text = render("nats", 4222, 8222, "/d/nats", &users);
+        let text = render("nats", 4222, 8222, "/d/nats", true, &users);
         assert!(text.contains("sync_interval: always") && text.contains("host: 127.0.0.1"));
+        assert!(!render("nats", 4222, 8222, "/d/nats", false, &users).contains("sync_interval"));
         for name in ["operator", "ingest", "sink", "console", "tool"] {
             assert_eq!(text.matches(&format!("user: \"{name}\"")).count(), 1, "{name}");
             assert_eq!(text.matches(&format!("password: \"secret-of-{name}\"")).count(), 1, "{name}");

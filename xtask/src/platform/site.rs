@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::ports::Ports;
@@ -24,6 +25,8 @@ pub(super) struct Site {
     pub installation: String,
     /// Servers of the NATS cluster: 1 or 3.
     pub nats_nodes: u8,
+    /// See [`super::Options::nats_syncs_always`].
+    pub nats_syncs_always: AtomicBool,
     pub ports: Ports,
     pub secrets: Secrets,
     pub tools: Tools,

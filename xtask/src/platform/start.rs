@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::{
     Options, Platform, apiserver, clickhouse, cluster, controller_manager, etcd, locked, nats, vault,
     vault_setup, workloads,
 };
+use crate::cargo::Programs;
 use crate::http::Http;
 use crate::{Error, Paths, Progress, Result, cargo, random, tools};
 
@@ -36,6 +38,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
     state.supervisor = Recorded::of(std::process::id());
     state.save(&options.dir)?;
 
+    let nats_syncs_always = AtomicBool::new(options.nats_syncs_always);
     let Options { paths, dir, workloads, bins, crash_points, .. } = options;
     let Options { env, installation, nats_nodes, progress, cancel, .. } = options;
     std::thread::scope(|scope| {
@@ -67,6 +70,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
             dir,
             installation,
             nats_nodes,
+            nats_syncs_always,
             ports: state.ports.clone(),
             tools,
             chdb,
@@ -100,7 +104,7 @@ fn compile(
     early: &std::sync::mpsc::SyncSender<PathBuf>,
 ) -> Result<PathBuf> {
     let task = progress.task("our programs", "cargo build, dev profile");
-    let bins = cargo::build(paths, &["chdb"], &[], &task, cancel)?;
+    let bins = cargo::build(paths, Programs { packages: &["chdb"], ..Programs::default() }, &task, cancel)?;
     drop(early.send(bins.join("chdb")));
     let mut packages: Vec<&str> = workloads.iter().map(|name| workloads::component(name)).collect();
     packages.sort_unstable();
@@ -112,7 +116,12 @@ fn compile(
         let of = |package: &&str| feature.map(|feature: &str| format!("{package}/{feature}"));
         let features: Vec<String> = packages.iter().filter_map(of).collect();
         if !packages.is_empty() {
-            cargo::build(paths, &packages, &features, &task, cancel)?;
+            cargo::build(
+                paths,
+                Programs { packages: &packages, features: &features, ..Programs::default() },
+                &task,
+                cancel,
+            )?;
         }
     }
     task.done(&format!("compiled into {}", bins.display()));

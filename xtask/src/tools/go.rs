@@ -92,6 +92,34 @@ const GROUPS: [Group; 2] = [
     },
 ];
 
+/// What benches compare with: a module of ours, built when one is run.
+const PUBLISHER: (Group, GoTool) = (
+    Group { folder: "publisher", tags: "", linked: None, tools: &[] },
+    GoTool {
+        name: "publisher",
+        package: "meterplane.io/tools/publisher",
+        module: "github.com/nats-io/nats.go",
+        ask: &[],
+        cost: "some seconds",
+    },
+);
+
+/// Finds or builds the publisher of the benches.
+pub(super) fn publisher(workshop: &Workshop<'_>) -> Result<PathBuf> {
+    let (group, tool) = &PUBLISHER;
+    let pins = workshop.pins(group.folder);
+    let files = ["go.mod", "go.sum", "main.go"].map(|file| pins.join(file));
+    let go_mod =
+        fs::read_to_string(&files[0]).map_err(Error::io(format!("cannot read {}", files[0].display())))?;
+    let flags = flags(group, &go_mod)?;
+    let shelf = workshop.shelf(&[&files[0], &files[1], &files[2]], &flags.join(" "))?;
+    let wanted = shelf.join("bin").join(tool.name);
+    if !wanted.is_file() {
+        build(workshop, tool, &pins, &shelf, &flags)?;
+    }
+    Ok(wanted)
+}
+
 /// Programs by name.
 pub(super) struct Found(BTreeMap<&'static str, PathBuf>);
 

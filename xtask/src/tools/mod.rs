@@ -62,6 +62,14 @@ pub fn ensure(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Too
     })
 }
 
+/// Finds or builds the Go program that benches compare ingest and sink with.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn publisher(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<PathBuf> {
+    go::publisher(&Workshop { paths, progress, cancel })
+}
+
 /// What building needs.
 struct Workshop<'a> {
     paths: &'a Paths,
