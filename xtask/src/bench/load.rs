@@ -20,8 +20,8 @@ pub(super) struct Send<'a> {
     /// Events a second; `None`: as many as are answered.
     pub rate: Option<f64>,
     pub seconds: f64,
-    /// Requests at once, and in all: as many as the time allows.
     pub connections: u64,
+    /// So many requests, instead of so many seconds.
     pub requests: Option<u64>,
     /// Part of every id, so that no two runs send the same event.
     pub run: &'a str,
@@ -76,7 +76,8 @@ pub(super) fn send(program: &Path, send: &Send<'_>, cancel: &Cancel) -> Result<S
     }
     let sent: Sent = answer(&mut command, "the load generator", cancel)?;
     let why = format!("{} requests refused: {}", sent.failed, sent.failure.as_deref().unwrap_or("none"));
-    if sent.failed * 1_000 > sent.requests * REFUSED_IN_A_THOUSAND || sent.events == 0 {
+    let too_many = sent.failed * 1_000 > sent.requests * REFUSED_IN_A_THOUSAND;
+    if too_many || sent.events == 0 {
         return Err(Error::Program { program: "the load".into(), detail: why });
     }
     if sent.failed > 0 {
@@ -143,6 +144,11 @@ impl Published {
 }
 
 impl Nats<'_> {
+    /// Reads the last messages of a stream.
+    pub fn fetch(&self, stream: &str, last: u64, cancel: &Cancel) -> Result<Published> {
+        self.run(&["-fetch", stream, "-last", &last.to_string()], cancel)
+    }
+
     /// Publishes for so long with so many messages on their way.
     pub fn publish(&self, seconds: f64, pending: u64, cancel: &Cancel) -> Result<Published> {
         self.run(&["-seconds", &seconds.to_string(), "-pending", &pending.to_string()], cancel)

@@ -3,6 +3,7 @@
 //! What is measured is built in the release profile. A comparison goes A/B/A: a run stands between two of its baseline, and
 //! the median of the rounds' ratios counts.
 
+mod clickhouse;
 mod decide;
 mod figures;
 mod fsyncs;
@@ -10,6 +11,7 @@ mod ingest;
 mod load;
 mod processes;
 mod programs;
+mod sink;
 mod tenant;
 mod world;
 
@@ -24,6 +26,8 @@ pub enum Name {
     Decide,
     /// What one pod admits, as a ratio to a server that does nothing and a publisher that does nothing else.
     Ingest,
+    /// How fast a sink drains a lane, as a ratio to a plain insert of the same blocks and a plain read of the same packs.
+    Sink,
 }
 
 /// How `bench` is asked.
@@ -41,5 +45,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Decide => decide::run(),
         Name::Ingest => ingest::run(),
+        Name::Sink => sink::run(),
     }
 }

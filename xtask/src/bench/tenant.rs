@@ -2,6 +2,8 @@
 
 /// Its name, and that of its namespace and plan.
 pub(super) const NAME: &str = "bench";
+/// The stream of its lane.
+pub(super) const STREAM: &str = "USAGE_bench";
 /// The pod that it is sent to.
 pub(super) const POD: &str = "ingest-1";
 /// The tenant of `bench decide`: three quotas and a rate, each too large to refuse anything.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::clickhouse::ClickHouse;
 use super::load::Nats;
 use super::programs::Programs;
 use crate::http::Http;
@@ -126,6 +127,12 @@ impl<'a> World<'a> {
             url: self.platform.urls()?.nats,
             password_file: self.platform.secrets().path("nats-tool"),
         })
+    }
+
+    /// ClickHouse, with all rights.
+    pub fn clickhouse(&self) -> Result<ClickHouse> {
+        let password = self.platform.secrets().get("clickhouse-tool")?;
+        Ok(ClickHouse::new(self.platform.url("clickhouse")?, password.trim().to_owned()))
     }
 
     /// Whether NATS says of itself that it has each message on disk before it acknowledges it.
