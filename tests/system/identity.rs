@@ -97,7 +97,6 @@ fn clickhouse(world: &World) {
         "CREATE DATABASE mine",
         // What others do, and what lies outside.
         "SELECT count() FROM system.processes",
-        "SELECT count() FROM system.query_log",
         "SELECT name FROM system.users",
         "SELECT * FROM url('http://127.0.0.1:1/', 'CSV', 'a String')",
         "SELECT * FROM file('/etc/passwd', 'LineAsString')",
