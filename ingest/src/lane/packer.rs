@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use event::Lane;
 use event::pack::{PackedEvent, TARGET_BYTES, Writer};
@@ -14,12 +13,6 @@ use crate::snapshot::Policies;
 
 /// Closed packs that may wait for a slot; beyond them a request is answered 503 at once.
 const MAX_WAITING: usize = 32;
-
-/// A pack of fewer bytes waits for the one ahead of it, so that a busy lane has few large packs on their way, not many small
-/// ones: a message costs the server, the disk and this process the same whatever it holds …
-const SMALL_BYTES: usize = 16 * 1024;
-/// … unless the one ahead has been on its way for this long: whatever delays it must not delay a lane that has traffic.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The packer of one lane.
 pub struct Packer {
@@ -33,10 +26,6 @@ struct State {
     waiting: VecDeque<Sealed>,
     /// Slots without a pack on its way. A slot has one at a time, so that fencing off every slot fences off every pack.
     free_slots: Vec<u8>,
-    /// How many slots there are.
-    slots: usize,
-    /// When a pack was sent last.
-    sent: Instant,
     /// Somebody waits for requests that are ready to be read, and then closes the open pack.
     gathering: bool,
 }
@@ -60,14 +49,8 @@ pub struct Busy;
 
 impl Packer {
     pub(super) fn new(lane: &Lane, sender: Arc<Sender>, slots: u8) -> Self {
-        let state = State {
-            open: None,
-            waiting: VecDeque::new(),
-            free_slots: (0..slots).rev().collect(),
-            slots: usize::from(slots),
-            sent: Instant::now(),
-            gathering: false,
-        };
+        let free_slots = (0..slots).rev().collect();
+        let state = State { open: None, waiting: VecDeque::new(), free_slots, gathering: false };
         Self { lane: lane.clone(), sender, state: Mutex::new(state) }
     }
 
@@ -107,15 +90,13 @@ impl Packer {
         loop {
             let closed = {
                 let mut state = self.state.lock();
-                if state.free_slots.is_empty() {
+                let State { waiting, free_slots, .. } = &mut *state;
+                if free_slots.is_empty() {
                     return;
                 }
-                match state.waiting.pop_front() {
-                    Some(pack) => {
-                        state.sent = Instant::now();
-                        state.free_slots.pop().map(|slot| (slot, pack))
-                    }
-                    None if state.gathering || !state.should_leave(Instant::now()) => return,
+                match waiting.pop_front() {
+                    Some(pack) => free_slots.pop().map(|slot| (slot, pack)),
+                    None if state.gathering || state.open.is_none() => return,
                     None => {
                         state.gathering = true;
                         None
@@ -165,13 +146,6 @@ impl Open {
 }
 
 impl State {
-    /// Whether the open pack is sent without waiting for the one ahead of it.
-    fn should_leave(&self, now: Instant) -> bool {
-        let alone = self.free_slots.len() == self.slots;
-        let late = now.saturating_duration_since(self.sent) > PATIENCE;
-        self.open.as_ref().is_some_and(|open| alone || late || open.writer.body_bytes() >= SMALL_BYTES)
-    }
-
     /// The open pack. All events of a pack are received within one second, so that they lie in the same periods.
     fn open_at(&mut self, received_ms: i64, sender: &Sender) -> &mut Open {
         let same_second = |open: &Open| open.received_ms.div_euclid(1_000) == received_ms.div_euclid(1_000);
