@@ -54,6 +54,11 @@ fn until(job: &Job<'_>, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> 
     })
 }
 
+/// Waits until clients are answered 202 more often than `before`, and tells after how many seconds.
+fn answered_again(job: &Job<'_>, traffic: &Traffic, before: u64) -> Result<f64> {
+    until(job, "clients being answered 202 again", || Ok(traffic.told.counts().accepted > before))
+}
+
 /// ClickHouse dies and stays away: clients notice nothing, and the sinks catch up.
 ///
 /// # Errors
@@ -112,9 +117,7 @@ pub fn nats(
     })?;
     let during = traffic.told.counts() - before;
     world.platform.start_part("nats")?;
-    let answered = traffic.told.counts().accepted;
-    let back =
-        until(job, "clients being answered 202 again", || Ok(traffic.told.counts().accepted > answered))?;
+    let back = answered_again(job, traffic, traffic.told.counts().accepted)?;
     task.done(&format!("{} answers 503; the next 202 {back:.1} s after it was back", during.later));
     round.number("nats away: seconds", away.as_secs());
     refused("nats away", during, round);
@@ -162,8 +165,7 @@ pub fn disk(
         round.at_most("disk full: NATS takes no writes and says that it is well (1 = so)", unsaid, 0.0);
         world.platform.restart("nats")?;
     }
-    let back =
-        until(job, "clients being answered 202 again", || Ok(traffic.told.counts().accepted > answered))?;
+    let back = answered_again(job, traffic, answered)?;
     task.done(&format!(
         "{} answers 503; room again, by itself: {by_itself}; the next 202 {back:.1} s later",
         during.later
