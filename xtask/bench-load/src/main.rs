@@ -7,9 +7,19 @@
 
 mod answer;
 mod cpu;
+// The model of `cargo xtask simulate` uses them as well; all three are plain arithmetic.
+#[path = "../../src/simulate/day.rs"]
+mod day;
 mod echo;
+mod plan;
 mod request;
+#[allow(dead_code, reason = "the model needs more of it than a load does")]
+#[path = "../../src/simulate/rng.rs"]
+mod rng;
 mod send;
+#[allow(dead_code, reason = "the model's tests need more of it than a load does")]
+#[path = "../../src/simulate/spread.rs"]
+mod spread;
 
 use std::error::Error;
 

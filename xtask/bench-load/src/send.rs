@@ -5,9 +5,11 @@
 
 use std::error::Error;
 use std::io;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
@@ -15,7 +17,9 @@ use tokio::net::TcpStream;
 
 use crate::answer;
 use crate::cpu;
-use crate::request::Writer;
+use crate::plan::Choices;
+use crate::request::{Times, Writer};
+use crate::rng::Rng;
 
 /// How it is asked.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,24 +27,33 @@ pub struct Args {
     /// `host:port` of the server.
     #[arg(long)]
     host: String,
-    /// The API key.
+    /// The API key of the only tenant.
+    #[arg(long, required_unless_present = "plan")]
+    key: Option<String>,
+    /// File that names the tenants, their users and features.
     #[arg(long)]
-    key: String,
+    plan: Option<PathBuf>,
+    /// The events happened over the day before the start, of which this many are a whole.
+    #[arg(long)]
+    day: Option<u64>,
+    /// Seed of who does what.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Connections.
     #[arg(long, default_value_t = 256)]
     connections: usize,
-    /// Events a request.
-    #[arg(long, default_value_t = 1)]
-    events: u64,
+    /// Events a request: a number, or the least and the most.
+    #[arg(long, default_value = "1", value_parser = sizes)]
+    events: RangeInclusive<u64>,
     /// Events a second; without it as many as are answered.
     #[arg(long)]
     rate: Option<f64>,
     /// How long it is measured.
     #[arg(long)]
     seconds: f64,
-    /// Ends after so many requests, each of which counts, however long that takes.
+    /// Ends after so many events, each of which counts, however long that takes.
     #[arg(long)]
-    requests: Option<u64>,
+    total: Option<u64>,
     /// How long it runs before that.
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
@@ -55,7 +68,9 @@ pub struct Args {
 pub struct Report {
     /// Requests answered 202.
     requests: u64,
-    /// Events accepted.
+    /// Events in them.
+    sent: u64,
+    /// Those that were accepted.
     events: u64,
     /// Requests answered otherwise, or not at all.
     failed: u64,
@@ -80,7 +95,9 @@ pub struct Report {
 struct Plan {
     args: Args,
     began: Instant,
-    /// Number of the next request.
+    choices: Choices,
+    times: Times,
+    /// Number of the next event.
     next: AtomicU64,
 }
 
@@ -96,7 +113,14 @@ struct Seen {
 /// # Errors
 /// When the server cannot be reached.
 pub fn run(args: &Args) -> Result<Report, Box<dyn Error>> {
-    let plan = Arc::new(Plan { args: args.clone(), began: Instant::now(), next: AtomicU64::new(0) });
+    let choices = match (&args.plan, &args.key) {
+        (Some(file), _) => Choices::read(file)?,
+        (None, key) => Choices::one(key.as_deref().unwrap_or_default()),
+    };
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    let times = args.day.map_or(Times::Receipt, |events| Times::day(events, now_ms));
+    let (args, next, began) = (args.clone(), AtomicU64::new(0), Instant::now());
+    let plan = Arc::new(Plan { args: args.clone(), began, choices, times, next });
     // A thread a core, each with its part of the connections: nothing moves between them.
     let threads = std::thread::available_parallelism()?.get().min(args.connections.max(1));
     let workers: Vec<_> = (0..threads)
@@ -122,6 +146,7 @@ pub fn run(args: &Args) -> Result<Report, Box<dyn Error>> {
 impl Seen {
     fn join(&mut self, other: Self) {
         self.report.requests += other.report.requests;
+        self.report.sent += other.report.sent;
         self.report.events += other.report.events;
         self.report.all_events += other.report.all_events;
         self.report.failed += other.report.failed;
@@ -141,9 +166,9 @@ fn work(plan: &Arc<Plan>, thread: usize, threads: usize) -> io::Result<Seen> {
     runtime.block_on(async {
         let mine = (0..plan.args.connections).filter(|connection| connection % threads == thread);
         let tasks: Vec<_> = mine
-            .map(|_| {
+            .map(|number| {
                 let plan = plan.clone();
-                tokio::spawn(async move { connection(&plan).await })
+                tokio::spawn(async move { connection(&plan, number).await })
             })
             .collect();
         let mut all = Seen::default();
@@ -154,18 +179,22 @@ fn work(plan: &Arc<Plan>, thread: usize, threads: usize) -> io::Result<Seen> {
     })
 }
 
-async fn connection(plan: &Plan) -> io::Result<Seen> {
+async fn connection(plan: &Plan, connection: usize) -> io::Result<Seen> {
     let args = &plan.args;
-    let mut writer = Writer::new(&args.host, "/v1/usage/events", &args.key, &args.run);
+    let mut writer = Writer::new(&args.host, &args.run, plan.times.clone());
+    let mut rng = Rng::new(args.seed.wrapping_add(connection as u64) << 20);
     let (mut request, mut buffer, mut seen) = (Vec::new(), Vec::new(), Seen::default());
     let mut stream = connect(&args.host).await?;
-    let begins = Duration::from_secs_f64(if args.requests.is_some() { 0.0 } else { args.warm_up });
+    let begins = Duration::from_secs_f64(if args.total.is_some() { 0.0 } else { args.warm_up });
     let ends = begins + Duration::from_secs_f64(args.seconds);
     loop {
-        let number = plan.next.fetch_add(1, Ordering::Relaxed);
-        let due = args.rate.map(|rate| Duration::from_secs_f64((number * args.events) as f64 / rate));
-        let is_over = match args.requests {
-            Some(requests) => number >= requests,
+        let spread = (args.events.end() - args.events.start()) as usize;
+        let events = args.events.start() + rng.below(spread + 1) as u64;
+        let first = plan.next.fetch_add(events, Ordering::Relaxed);
+        let events = args.total.map_or(events, |total| events.min(total.saturating_sub(first)));
+        let due = args.rate.map(|rate| Duration::from_secs_f64(first as f64 / rate));
+        let is_over = match args.total {
+            Some(total) => first >= total,
             None => due.unwrap_or(plan.began.elapsed()) >= ends,
         };
         if is_over {
@@ -177,7 +206,8 @@ async fn connection(plan: &Plan) -> io::Result<Seen> {
             tokio::time::sleep(ahead.unwrap_or_default()).await;
         }
         let due = due.unwrap_or_else(|| plan.began.elapsed());
-        writer.write(number * args.events, args.events, &mut request);
+        let tenant = plan.choices.tenant(&mut rng);
+        writer.write(tenant, (first, events), &plan.choices, &mut rng, &mut request);
         let outcome = async {
             stream.write_all(&request).await?;
             answer::read(&mut stream, &mut buffer).await
@@ -188,13 +218,14 @@ async fn connection(plan: &Plan) -> io::Result<Seen> {
         let counts = if args.rate.is_some() {
             due >= begins
         } else {
-            now >= begins && (now < ends || args.requests.is_some())
+            now >= begins && (now < ends || args.total.is_some())
         };
         match outcome {
             Ok(answer) if answer.status == 202 => {
                 seen.report.all_events += answer.accepted;
                 if counts {
                     seen.report.requests += 1;
+                    seen.report.sent += events;
                     seen.report.events += answer.accepted;
                     let time_us = now.saturating_sub(due).as_micros();
                     seen.times_us.push(u32::try_from(time_us).unwrap_or(u32::MAX));
@@ -216,4 +247,23 @@ async fn connect(host: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(host).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+fn sizes(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    match (least.parse(), most.parse()) {
+        (Ok(least), Ok(most)) if (1..=most).contains(&least) => Ok(least..=most),
+        _ => Err(format!("{text:?} is neither a number nor two, such as 1-100")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_have_one_size_or_many() {
+        assert_eq!((sizes("1"), sizes("1-100")), (Ok(1..=1), Ok(1..=100)));
+        assert!(sizes("0").is_err() && sizes("5-1").is_err() && sizes("x").is_err());
+    }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use super::figures::{Figure, LOAD, Run, Verdict, around, in_turn, show};
 use super::fsyncs;
-use super::load::{Echo, Nats, Send, Sent, send};
+use super::load::{Echo, Nats, Of, Send, Sent, send};
 use super::processes::Cpu;
 use super::tenant::{NAME, POD, YAML};
-use super::world::{Bench, World, machine};
+use super::world::{Bench, ONE_LANE_MIB, World, machine};
 use crate::{Error, Result};
 
 /// Rounds of a comparison; odd, so that the median is one of them.
@@ -51,7 +51,7 @@ struct Ingest<'a> {
 /// When something cannot be started, or does not answer as it should.
 pub(super) fn run() -> Result<ExitCode> {
     let bench = Bench::prepare()?;
-    let world = World::start(&bench, &["operator", POD], false)?;
+    let world = World::start(&bench, &["operator", POD], false, ONE_LANE_MIB)?;
     let key = world.tenant(NAME, YAML, POD)?;
     let mut ingest = Ingest {
         nats: world.nats()?,
@@ -180,7 +180,13 @@ impl Ingest<'_> {
         let run = format!("r{:03}", self.runs);
         let before = Cpu::now(platform)?;
         let connections = if events == 1 { CONNECTIONS.0 } else { CONNECTIONS.1 };
-        let order = Send { events, connections, rate, seconds, ..Send::new(&self.host, &self.key, &run) };
+        let order = Send {
+            events: (events, events),
+            connections,
+            rate,
+            seconds,
+            ..Send::new(&self.host, Of::Key(&self.key), &run)
+        };
         let sent = send(&self.world.bench.programs.load, &order, &self.world.bench.cancel)?;
         let cpu = Cpu::now(platform)?.since(&before).with(LOAD, sent.cpu_seconds);
         Ok((Run { rate: sent.rate(), cpu, events: sent.all_events as f64 }, sent))
@@ -190,7 +196,7 @@ impl Ingest<'_> {
         self.runs += 1;
         let run = format!("e{:03}", self.runs);
         let before = Cpu::of("echo", self.echo.pid())?;
-        let order = Send { seconds: RUN_SECONDS, ..Send::new(&self.echo.host, &self.key, &run) };
+        let order = Send { seconds: RUN_SECONDS, ..Send::new(&self.echo.host, Of::Key(&self.key), &run) };
         let sent = send(&self.world.bench.programs.load, &order, &self.world.bench.cancel)?;
         let cpu = Cpu::of("echo", self.echo.pid())?.since(&before).with(LOAD, sent.cpu_seconds);
         Ok(Run { rate: sent.rate(), cpu, events: sent.all_events as f64 })

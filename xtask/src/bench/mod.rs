@@ -4,15 +4,21 @@
 //! the median of the rounds' ratios counts.
 
 mod clickhouse;
+mod crowd;
+mod day;
 mod decide;
 mod figures;
+mod freshness;
 mod fsyncs;
 mod ingest;
 mod load;
+mod peak;
+mod probes;
 mod processes;
 mod programs;
 mod sink;
 mod tenant;
+mod throughput;
 mod world;
 
 use std::process::ExitCode;
@@ -28,6 +34,12 @@ pub enum Name {
     Ingest,
     /// How fast a sink drains a lane, as a ratio to a plain insert of the same blocks and a plain read of the same packs.
     Sink,
+    /// How soon an event is seen in its tenant's view, with many tenants busy.
+    Freshness,
+    /// The busiest moment of the design, held: 6,600 events a second.
+    Peak,
+    /// A part of a day of the capacity model at full speed.
+    Day,
 }
 
 /// How `bench` is asked.
@@ -35,6 +47,12 @@ pub enum Name {
 pub struct Args {
     /// What to measure.
     name: Name,
+    /// How long `freshness` (each of its parts) and `peak` are measured, instead of 150 and 600 seconds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: Option<u64>,
+    /// How much of a day `day` sends.
+    #[arg(long, default_value_t = 0.04, value_parser = fraction)]
+    fraction: f64,
 }
 
 /// Builds and runs a benchmark in the release profile.
@@ -46,5 +64,24 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Name::Decide => decide::run(),
         Name::Ingest => ingest::run(),
         Name::Sink => sink::run(),
+        Name::Freshness => freshness::run(args.seconds.unwrap_or(freshness::PROBED_SECONDS)),
+        Name::Peak => peak::run(args.seconds.unwrap_or(peak::HELD_SECONDS)),
+        Name::Day => day::run(args.fraction),
+    }
+}
+
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    let fraction = text.parse().ok().filter(|fraction| (0.0..=1.0).contains(fraction) && *fraction > 0.0);
+    fraction.ok_or_else(|| format!("{text:?} is no part of a day, such as 0.04"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_day_is_above_nothing_and_at_most_all() {
+        assert_eq!((fraction("0.04"), fraction("1")), (Ok(0.04), Ok(1.0)));
+        assert!(fraction("0").is_err() && fraction("1.1").is_err() && fraction("x").is_err());
     }
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::clickhouse::{Block, ClickHouse};
 use super::figures::{Figure, Run, Verdict, in_turn, show};
-use super::load::{Nats, Send, send};
+use super::load::{Nats, Of, Send, send};
 use super::processes::Cpu;
 use super::tenant::{NAME as TENANT, POD, STREAM, YAML};
-use super::world::{Bench, World, machine};
+use super::world::{Bench, ONE_LANE_MIB, World, machine};
 use crate::{Error, Result};
 
 /// Rounds; odd, so that the median is one of them.
@@ -45,7 +45,7 @@ struct Sink<'a> {
 /// When something cannot be started, or does not answer as it should.
 pub(super) fn run() -> Result<ExitCode> {
     let bench = Bench::prepare()?;
-    let world = World::start(&bench, &["operator", POD], true)?;
+    let world = World::start(&bench, &["operator", POD], true, ONE_LANE_MIB)?;
     let key = world.tenant(TENANT, YAML, POD)?;
     let clickhouse = world.clickhouse()?;
     let mut sink = Sink { nats: world.nats()?, world: &world, clickhouse, key, fills: 0, inserts: 0 };
@@ -98,10 +98,10 @@ impl Sink<'_> {
         self.fills += 1;
         let (run, host) = (format!("f{:03}", self.fills), self.world.host(POD)?);
         let order = Send {
-            events: BATCH,
+            events: (BATCH, BATCH),
             connections: FILLERS,
-            requests: Some(PACKS),
-            ..Send::new(&host, &self.key, &run)
+            total: Some(PACKS * BATCH),
+            ..Send::new(&host, Of::Key(&self.key), &run)
         };
         send(&self.world.bench.programs.load, &order, &self.world.bench.cancel).map(drop)
     }

@@ -19,8 +19,10 @@ use crate::{Cancel, Error, Paths, Progress, Result};
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a pod must accept every event before it is measured.
 const STEADY: Duration = Duration::from_secs(5);
-/// Most that a lane of a bench may hold, MiB: all that is ever sent to it.
-const LANE_MAX_MIB: u32 = 16_384;
+/// Most that the lane of one tenant may hold, MiB: all that is ever sent to it.
+pub(super) const ONE_LANE_MIB: u32 = 16_384;
+/// Most that each lane of a crowd may hold, MiB: NATS reserves the sum, and is given a terabyte.
+pub(super) const CROWD_LANE_MIB: u32 = 2_048;
 
 /// What every bench of processes needs.
 pub(super) struct Bench {
@@ -49,13 +51,13 @@ impl Bench {
 impl<'a> World<'a> {
     /// Starts the real parts and these of ours with empty data, NATS as it comes or with every message on disk before its
     /// acknowledgement.
-    pub fn start(bench: &'a Bench, workloads: &[&str], sync_always: bool) -> Result<Self> {
+    pub fn start(bench: &'a Bench, workloads: &[&str], sync_always: bool, lane_mib: u32) -> Result<Self> {
         let options = Options::dev()?;
         let dir = options.paths.dev.join("bench");
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(Error::io(format!("cannot remove {}", dir.display())))?;
         }
-        let lane = vec![("MP_LANE_MAX_MIB".to_owned(), LANE_MAX_MIB.to_string())];
+        let lane = vec![("MP_LANE_MAX_MIB".to_owned(), lane_mib.to_string())];
         let platform = Platform::start(Options {
             dir,
             env: [("operator".to_owned(), lane)].into(),

@@ -15,9 +15,9 @@ const AREAS: [&str; 8] = ["page", "report", "search", "ai", "project", "file", "
 /// What is done there, the most frequent first.
 const ACTIONS: [&str; 5] = ["view", "edit", "export", "share", "delete"];
 /// How much more the first feature is used than the tenth: Zipf's exponent.
-const FEATURE_EXPONENT: f64 = 1.1;
+pub const FEATURE_EXPONENT: f64 = 1.1;
 /// The same among users: some work with the platform all day.
-const USER_EXPONENT: f64 = 0.8;
+pub const USER_EXPONENT: f64 = 0.8;
 /// Size of an event in bytes, about.
 const EVENT_BYTES: usize = 1_000;
 const REGIONS: [&str; 4] = ["eu-central", "eu-west", "us-east", "ap-south"];
@@ -44,6 +44,18 @@ pub fn mean_rate(customers: &[Customer]) -> f64 {
     users * EVENTS_A_USER_A_DAY / 86_400.0
 }
 
+/// What is used of the product, the most used first.
+pub fn features() -> Vec<String> {
+    let mut features: Vec<(usize, String)> = Vec::new();
+    for (area_rank, area) in AREAS.iter().enumerate() {
+        for (action_rank, action) in ACTIONS.iter().enumerate() {
+            features.push(((area_rank + 1) * (action_rank + 1), format!("{area}.{action}")));
+        }
+    }
+    features.sort();
+    features.into_iter().map(|(_, name)| name).collect()
+}
+
 /// Makes events. The same seed, run and customers give the same events.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -61,20 +73,14 @@ pub struct Generator {
 impl Generator {
     /// For these customers. `run` becomes part of the ids: another run makes other events.
     pub fn new(customers: Vec<Customer>, run: &str, seed: u64) -> Self {
-        let mut features: Vec<(usize, String)> = Vec::new();
-        for (area_rank, area) in AREAS.iter().enumerate() {
-            for (action_rank, action) in ACTIONS.iter().enumerate() {
-                features.push(((area_rank + 1) * (action_rank + 1), format!("{area}.{action}")));
-            }
-        }
-        features.sort();
+        let features = features();
         Self {
             rng: Rng::new(seed),
             run: run.to_owned(),
             made: 0,
             by_users: Spread::weighted(customers.iter().map(|customer| f64::from(customer.users))),
             by_feature: Spread::zipf(features.len(), FEATURE_EXPONENT),
-            features: features.into_iter().map(|(_, name)| name).collect(),
+            features,
             by_user: customers.iter().map(|c| Spread::zipf(c.users as usize, USER_EXPONENT)).collect(),
             customers,
         }
