@@ -31,6 +31,15 @@ use crate::violations::Denial;
 /// How often an event is decided anew because a period ended while its units were being granted.
 const DECISIONS: usize = 3;
 
+/// An event that policy has judged, before its limits are asked.
+struct Judged<'a> {
+    index: usize,
+    event: UsageEvent<'a>,
+    hash: EventHash,
+    user: UserKey,
+    permit: Result<Permit, Refused>,
+}
+
 /// An event that has its units.
 struct Admitted<'a> {
     event: UsageEvent<'a>,
@@ -54,23 +63,35 @@ pub async fn admit(
     let snapshot = caller.policy.snapshot();
     let key = app.pseudonym_key(snapshot).await?;
     let mut decision = Decision::new(app, policies, caller);
-    let mut seen = HashSet::with_capacity(events.len());
-    let mut admitted = Vec::with_capacity(events.len());
+    let judged_at_ms = decision.received_ms;
+    let mut judged = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
-        let event = match event {
-            Ok(event) => event,
-            Err(invalid) => {
-                admission.invalid(index, invalid);
-                continue;
+        match event {
+            Ok(event) => {
+                let (hash, user) = identify(&key, &event, &caller.key.id);
+                let permit = decision.permit(&event, user);
+                judged.push(Judged { index, event, hash, user, permit });
             }
-        };
-        let (hash, user) = identify(&key, &event, &caller.key.id);
+            Err(invalid) => admission.invalid(index, invalid),
+        }
+    }
+    if judged.len() > 1 {
+        let needs = judged.iter().flat_map(|judged| judged.permit.iter().flat_map(|permit| &permit.needs));
+        let lacking = app.quotas.lacking(&caller.policy, &policies.ledgers, needs);
+        app.quotas.stock(&caller.policy, lacking).await;
+    }
+    let mut seen = HashSet::with_capacity(judged.len());
+    let mut admitted = Vec::with_capacity(judged.len());
+    for Judged { index, event, hash, user, permit } in judged {
         if !seen.insert(hash) {
             admission.duplicates += 1;
             continue;
         }
         let attempt = Attempt { app, caller, index, user, id: &event.id };
-        match decision.take(&event, user, |needs| needs).await {
+        // A period that ended for an event has ended for those behind it.
+        let permit =
+            if decision.received_ms == judged_at_ms { permit } else { decision.permit(&event, user) };
+        match decision.take(permit, &event, user, |needs| needs).await {
             Ok((taken, remarks)) => {
                 attempt.beyond(decision.received_ms, taken.exceeded(), &remarks, &mut admission);
                 let received_ms = decision.received_ms;
@@ -222,15 +243,16 @@ impl<'a> Decision<'a> {
         Ok(permit)
     }
 
-    /// Takes what an event needs, less what it has in another way: `rest` says what is left of its needs.
+    /// Takes what an event needs by its permit, less what it has in another way: `rest` says what is left of its needs.
     async fn take(
         &mut self,
+        permit: Result<Permit, Refused>,
         event: &UsageEvent<'_>,
         user: UserKey,
         mut rest: impl FnMut(Vec<Need>) -> Vec<Need>,
     ) -> Result<(Taken, Vec<(AccessDenial, Effect)>), Refused> {
+        let mut permit = permit?;
         for _ in 0..DECISIONS {
-            let permit = self.permit(event, user)?;
             match self.units(&rest(permit.needs)).await {
                 Ok(taken) => return Ok((taken, permit.remarks)),
                 Err(TakeError::Limited(limited)) => return Err(Refused::Limited(limited)),
@@ -238,6 +260,7 @@ impl<'a> Decision<'a> {
                 Err(TakeError::PeriodEnded) => {
                     self.received_ms = self.app.clock.now_ms();
                     self.periods = self.caller.policy.periods(self.received_ms);
+                    permit = self.permit(event, user)?;
                 }
             }
         }

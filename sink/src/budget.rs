@@ -9,6 +9,11 @@ use tokio::sync::Semaphore;
 const ACTIVE: Duration = Duration::from_secs(10);
 /// Freshness while the budget allows it.
 const FRESH: Duration = Duration::from_millis(250);
+/// A lane waits this many times as long as its last flush took, up to [`BUSY`]: a server with enough to do is asked for fewer and
+/// larger inserts, which cost it less each event, and less again when it merges their parts.
+const RESTS: u32 = 8;
+/// Freshness while the server is busy.
+const BUSY: Duration = Duration::from_millis(600);
 /// Least time a block: the tables' deduplication window is sized for 40 blocks a second and lane.
 const BLOCK: Duration = Duration::from_millis(25);
 
@@ -34,12 +39,14 @@ pub struct Pace {
     counted_in: Option<u64>,
     last: Option<Instant>,
     blocks: u32,
+    took: Duration,
 }
 
 impl Pace {
-    /// The flush that began last made so many blocks.
-    pub fn blocks(&mut self, blocks: u32) {
+    /// The flush that began last has ended, and made so many blocks.
+    pub fn ended(&mut self, blocks: u32, now: Instant) {
         self.blocks = blocks;
+        self.took = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
     }
 }
 
@@ -80,7 +87,8 @@ impl Budget {
     /// When the lane may flush again: a full batch, and one that is not.
     pub fn due(&self, pace: &Pace, now: Instant) -> (Instant, Instant) {
         let cycle = self.cycle(now).max(BLOCK * pace.blocks);
-        pace.last.map_or((now, now), |last| (last + cycle, last + cycle.max(FRESH)))
+        let fresh = (pace.took * RESTS).clamp(FRESH, BUSY);
+        pace.last.map_or((now, now), |last| (last + cycle, last + cycle.max(fresh)))
     }
 }
 
@@ -113,8 +121,28 @@ mod tests {
         let later = start + 2 * ACTIVE;
         assert_eq!(budget.active_lanes(later), 0);
         budget.begin(&mut paces[0], later);
-        paces[0].blocks(3);
+        paces[0].ended(3, later);
         let due = budget.due(&paces[0], later);
         assert_eq!(due, (later + BLOCK * 3, later + FRESH), "alone, it is as fresh as it may be");
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_less_often() {
+        let start = Instant::now();
+        let (budget, mut pace) = (Budget::new(200, 8, start), Pace::default());
+        let due_after = |pace: &mut Pace, took: Duration| {
+            budget.begin(pace, start);
+            pace.ended(1, start + took);
+            let (full, due) = budget.due(pace, start);
+            assert_eq!(full, start + BLOCK, "what is full does not wait longer");
+            due - start
+        };
+        assert_eq!(due_after(&mut pace, Duration::from_millis(20)), FRESH);
+        assert_eq!(due_after(&mut pace, Duration::from_millis(50)), Duration::from_millis(400));
+        assert_eq!(
+            due_after(&mut pace, Duration::from_secs(5)),
+            BUSY,
+            "never for longer than people would notice"
+        );
     }
 }

@@ -267,7 +267,7 @@ impl Holder<'_> {
             let since = batch.received_ms().and_then(|ms| Day::of(ms - i64::from(horizon) * 86_400_000));
             (flushed, batch.messages(), since)
         };
-        self.pace.blocks(u32::try_from(flushed.blocks).unwrap_or(u32::MAX));
+        self.pace.ended(u32::try_from(flushed.blocks).unwrap_or(u32::MAX), Instant::now());
         self.count(&flushed);
         self.pending.drain(messages);
         self.status.oldest_ms.store(self.pending.oldest_ms(), Ordering::Relaxed);

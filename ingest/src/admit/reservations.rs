@@ -151,8 +151,9 @@ async fn take(
     reservation: &Reservation,
 ) -> Result<(Taken, Remarks), Refused> {
     let mut cover = Cover::default();
+    let permit = decision.permit(event, user);
     let (mut taken, remarks) = decision
-        .take(event, user, |needs| {
+        .take(permit, event, user, |needs| {
             cover = reservation.cover(&needs);
             std::mem::take(&mut cover.rest)
         })

@@ -131,7 +131,12 @@ impl Quotas {
     }
 
     /// One grant; `None` when the slice has what came of it.
-    async fn grant(&self, entry: &Entry, op: &mut OpState, ask: &Ask<'_>) -> Result<Option<Turn>, TakeError> {
+    pub(super) async fn grant(
+        &self,
+        entry: &Entry,
+        op: &mut OpState,
+        ask: &Ask<'_>,
+    ) -> Result<Option<Turn>, TakeError> {
         let now_ms = self.clock.now_ms();
         let begun = {
             let mut state = entry.state.lock();
@@ -277,13 +282,13 @@ impl Quotas {
 }
 
 /// Units that a request waits for, as long as it waits.
-struct Waiting<'a> {
+pub(super) struct Waiting<'a> {
     entry: &'a Entry,
     units: u64,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(entry: &'a Entry, units: u64) -> Self {
+    pub(super) fn new(entry: &'a Entry, units: u64) -> Self {
         entry.state.lock().waiting += units;
         Self { entry, units }
     }

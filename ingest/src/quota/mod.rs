@@ -5,6 +5,7 @@
 //!                           -> no:  acquire: one operation a key at a time -> compare-and-set in the ledger
 //!                                     -> too few free, others hold some: recall them, ask again
 //!                                     -> still too few: limited
+//! stock -> a request of many events asks for what all of its users lack at once, before their turns come
 //! sweep -> ended, idle, too many: returned and forgotten
 //! ```
 
@@ -17,6 +18,7 @@ mod rates;
 mod recall;
 mod reserve;
 mod standing;
+mod stock;
 mod sweep;
 mod take;
 
