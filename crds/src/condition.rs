@@ -53,6 +53,9 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const ENFORCED: &str = "Enforced";
 /// Every event that was packed is stored, was a repeat, or is dead. Never pulls Ready down.
 pub const COUNTS_RECONCILED: &str = "CountsReconciled";
+/// The tenant's events go where its spec says, and nothing is left to be done about where they went before. Only of tenants that have
+/// moved. Never pulls Ready down.
+pub const LANE_READY: &str = "LaneReady";
 /// What is accepted survives: the servers write through before they acknowledge. Never pulls Ready down.
 pub const DURABLE: &str = "Durable";
 /// The rule narrows what the plan gives.

@@ -16,6 +16,7 @@ pub mod observed;
 pub mod pack;
 pub mod position;
 pub mod pseudonym;
+pub mod seat;
 pub mod stamp;
 mod text;
 pub mod violation;

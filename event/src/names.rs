@@ -11,6 +11,7 @@
 //! | transit key and its policy | `mp-<tenant>` |
 //! | policy snapshot | bucket `policy`, key `tenant.<tenant>` |
 //! | quota record | bucket `ledger-<window>-<shard>` |
+//! | seat of a tenant that has moved | bucket `seats`, key `<tenant number>` |
 
 use std::fmt;
 use std::str::FromStr;
@@ -196,6 +197,8 @@ pub const AUDITS_BUCKET: &str = "audits";
 pub fn forgotten_key(tenant: crate::TenantNumber) -> String {
     format!("forgotten.{tenant}")
 }
+/// Bucket of the seats of tenants that have moved between lanes, a key a tenant number.
+pub const SEATS_BUCKET: &str = "seats";
 /// Bucket of leases between replicas of one deployable.
 pub const LEASES_BUCKET: &str = "leases";
 /// Stream of denials.

@@ -51,6 +51,18 @@ impl Audits {
         }
     }
 
+    /// How the counts of a tenant stand over all lanes that it has had. One that nobody has counted yet says nothing beside others.
+    pub fn of_all(&self, lanes: &[Lane], tenant: TenantNumber) -> Counted {
+        let known = self.0.read();
+        let stuck = |lane: &&Lane| known.get(lane).is_some_and(Audit::is_stuck);
+        let is_stuck = lanes.iter().any(|lane| stuck(&lane));
+        drop(known);
+        let all: Vec<Counted> = lanes.iter().map(|lane| self.of(lane, tenant)).collect();
+        let adds_up = all.contains(&Counted::AddsUp) && !is_stuck;
+        let differs = all.into_iter().find(|counted| matches!(counted, Counted::Differs(_)));
+        differs.unwrap_or(if adds_up { Counted::AddsUp } else { Counted::NotYet })
+    }
+
     /// Takes over an audit; tenants of whom something else is to be said, and whether that is all of them.
     fn put(&self, lane: &Lane, audit: Audit) -> (BTreeSet<TenantNumber>, bool) {
         let differing = |audit: &Audit| -> BTreeSet<(TenantNumber, u64, u64, String)> {
@@ -93,7 +105,8 @@ pub async fn run(ctx: &Context) -> Result<(), Failure> {
 /// Queues the tenants of a lane whose status may change.
 fn queue(ctx: &Context, lane: &Lane, wanted: impl Fn(TenantNumber) -> bool) {
     for (tenant, publication) in ctx.publications.list() {
-        if publication.snapshot.lane == *lane && wanted(publication.snapshot.number) {
+        let snapshot = &publication.snapshot;
+        if wanted(snapshot.number) && ctx.moves.lanes(snapshot).contains(lane) {
             ctx.queues.tenant.add(ObjectKey::cluster(&tenant));
         }
     }
@@ -119,6 +132,12 @@ mod tests {
         assert_eq!(audits.put(&lane, standing.clone()), ([one].into(), false));
         assert!(matches!(audits.of(&lane, one), Counted::Differs(why) if why.contains("messages 1 to 9: 5")));
         assert_eq!(audits.of(&lane, two), Counted::AddsUp);
+        let both = [Lane::Pooled(4), lane.clone()];
+        assert!(matches!(audits.of_all(&both, one), Counted::Differs(_)), "also where it was before");
+        assert_eq!(
+            (audits.of_all(&both, two), audits.of_all(&both[..1], two)),
+            (Counted::AddsUp, Counted::NotYet)
+        );
         let mended = standing.recount(&open, Counts { stored: 4, ..counts }, 61_000, 60_000);
         assert_eq!(audits.put(&lane, mended), ([one].into(), false));
         assert_eq!(audits.of(&lane, one), Counted::AddsUp);

@@ -12,6 +12,7 @@ use crate::belonging::Belonging;
 use crate::engine::{Cache, ObjectKey, Queue};
 use crate::fleet::Fleet;
 use crate::ledgers::Known;
+use crate::moves::Moves;
 use crate::observe::Metrics;
 use crate::seeding::Seedings;
 use crate::snapshot::keys::KeyRecords;
@@ -102,6 +103,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// What the lanes' audits say.
     pub audits: crate::audits::Audits,
+    /// Tenants that have moved between lanes.
+    pub moves: Moves,
     /// What the NATS servers say of their disks.
     pub durability: crate::durability::Durability,
     /// What the last look at each tenant's slice said.

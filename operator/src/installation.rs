@@ -33,10 +33,15 @@ pub fn stamp(installation: &str) -> Stamp {
 /// When NATS fails, or an object belongs to another installation.
 pub async fn ensure<S: Streams>(nats: &S, installation: &str, replicas: usize) -> Result<(), Failure> {
     let stamp = stamp(installation);
-    let buckets =
-        [BucketSpec::policy, BucketSpec::pods, BucketSpec::intents, BucketSpec::audits, BucketSpec::leases]
-            .map(|spec| spec(replicas));
-    for bucket in buckets {
+    let buckets = [
+        BucketSpec::policy,
+        BucketSpec::pods,
+        BucketSpec::intents,
+        BucketSpec::audits,
+        BucketSpec::seats,
+        BucketSpec::leases,
+    ];
+    for bucket in buckets.map(|spec| spec(replicas)) {
         settle(nats, &bucket.stream(&stamp)).await?;
     }
     let violations = ViolationsSettings { replicas, max_age: VIOLATIONS_AGE, max_bytes: VIOLATIONS_BYTES };

@@ -16,6 +16,7 @@ mod errors;
 mod fleet;
 mod installation;
 mod ledgers;
+mod moves;
 mod observe;
 mod passage;
 mod reaper;

@@ -28,6 +28,14 @@ pub async fn mark<S: Streams>(nats: &S, lane: &Lane) -> Result<Option<Position>,
     }))
 }
 
+/// Whether a lane has a stream.
+///
+/// # Errors
+/// When NATS fails.
+pub async fn exists<S: Streams>(nats: &S, lane: &Lane) -> Result<bool, Failure> {
+    Ok(observe(nats, lane).await?.is_some())
+}
+
 /// Waits until the lane's sink has passed `mark`.
 ///
 /// # Errors
@@ -56,6 +64,25 @@ pub async fn passed(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits until the sinks of all of a tenant's lanes have passed the ends that these have now; gives the ends of those that have one.
+///
+/// # Errors
+/// See [`passed`].
+pub async fn all_passed(
+    nats: &jetstream::Client,
+    lanes: &[Lane],
+    patience: Duration,
+) -> Result<Vec<(Lane, Position)>, Failure> {
+    let mut ends = Vec::new();
+    for lane in lanes {
+        if let Some(end) = mark(nats, lane).await? {
+            passed(nats, lane, end, patience).await?;
+            ends.push((lane.clone(), end));
+        }
+    }
+    Ok(ends)
 }
 
 /// How far the lane's sink is; `None` before it has taken the lane for the first time.

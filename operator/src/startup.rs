@@ -14,8 +14,8 @@ use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
 use crate::{
-    audits, belonging, data_plane, durability, enforcement, fleet, installation, ledgers, reaper, seeding,
-    snapshot,
+    audits, belonging, data_plane, durability, enforcement, fleet, installation, ledgers, moves, reaper,
+    seeding, snapshot,
 };
 
 /// Time before a failed start-up step is tried again.
@@ -91,6 +91,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
     let ledgers =
         retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, told.as_ref())).await;
     let stored = retry("the snapshots", || store.all()).await;
+    let seats = retry("seats", || moves::stored(&nats)).await;
     let events = clickhouse::Client::new(endpoint);
     let context = Context {
         settings: settings(config),
@@ -113,6 +114,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         publications: snapshot::publications::Publications::default(),
         fleet: fleet::Fleet::default(),
         audits: audits::Audits::default(),
+        moves: moves::Moves::default(),
         durability: durability::Durability::default(),
         slices: tenant::Slices::default(),
         shards: lane_pool::Shards::default(),
@@ -120,6 +122,9 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         metrics,
         first_pass: FirstPass::default(),
     };
+    for entry in &seats {
+        context.moves.put(entry);
+    }
     for (name, stored) in stored {
         if let Some(snapshot) = stored.value {
             context.belonging.record(name.as_str(), &snapshot.namespaces);
@@ -157,6 +162,12 @@ pub async fn run(started: Started) -> JoinSet<()> {
     tasks.spawn(async move {
         if let Err(error) = audits::run(&context).await {
             tracing::error!(%error, "audits are not followed");
+        }
+    });
+    let context = ctx.clone();
+    tasks.spawn(async move {
+        if let Err(error) = moves::follow(&context).await {
+            tracing::error!(%error, "seats are not followed");
         }
     });
     // Nobody knows who enforces what before the heartbeats are known.
@@ -199,6 +210,7 @@ fn in_the_background(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
     tasks.spawn(ledgers::run(ctx.clone()));
     tasks.spawn(durability::run(ctx.clone()));
     tasks.spawn(seeding::run(ctx.clone()));
+    tasks.spawn(moves::run(ctx.clone()));
     let context = ctx.clone();
     tasks.spawn(async move { reaper::run(&context).await });
     let context = ctx.clone();

@@ -1,5 +1,7 @@
 //! Messages of a lane, decoded: what one intent covers.
 
+use std::collections::BTreeSet;
+
 use clickhouse::Day;
 use event::pack::{Pack, PackError, PackedEvent};
 use event::{EventHash, Incarnation, PackId, TenantNumber};
@@ -123,6 +125,19 @@ impl<'a> Batch<'a> {
     pub fn whole(messages: &'a [LaneMessage], first_ordinal: u32) -> Result<Self, Undecodable> {
         let parts = messages.iter().map(Part::decode).collect::<Result<_, _>>()?;
         Ok(Self { parts, first_ordinal })
+    }
+
+    /// Its first `messages`.
+    #[must_use]
+    pub fn first(mut self, messages: usize) -> Self {
+        self.parts.truncate(messages);
+        self
+    }
+
+    /// The tenants of each message.
+    pub fn tenants(&self) -> Vec<BTreeSet<TenantNumber>> {
+        let of = |part: &Part<'_>| part.events().iter().map(|event| event.tenant).collect();
+        self.parts.iter().map(of).collect()
     }
 
     /// Messages in it.

@@ -13,6 +13,7 @@ use crate::dedup::MemoryBudget;
 use crate::holders::Holders;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
+use crate::seats::Directory;
 
 /// Shared by all lanes.
 pub struct Context {
@@ -26,6 +27,8 @@ pub struct Context {
     pub lease: Lease,
     /// The others'.
     pub holders: Holders,
+    /// Who decides about tenants that have moved.
+    pub seats: Directory,
     /// When to insert.
     pub budget: Budget,
     /// For ids.

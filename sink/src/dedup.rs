@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clickhouse::Day;
+use event::TenantNumber;
 
 use crate::batch::{Batch, Id};
 use crate::removed::Removed;
@@ -78,12 +79,14 @@ pub struct Memory {
     days: BTreeMap<Day, Ids>,
     /// From this event day on every stored id is here.
     complete_from: Option<Day>,
+    /// Tenants with rows in other lanes, and from which event day on their ids are here as well.
+    guests: HashMap<TenantNumber, Option<Day>>,
 }
 
 impl Memory {
     /// Knows nothing yet.
     pub fn new(budget: Arc<MemoryBudget>) -> Self {
-        Self { budget, days: BTreeMap::new(), complete_from: None }
+        Self { budget, days: BTreeMap::new(), complete_from: None, guests: HashMap::new() }
     }
 
     /// Whether every stored id with an event time from `since` on is here.
@@ -96,6 +99,35 @@ impl Memory {
         self.complete_from
     }
 
+    /// A tenant may have rows in other lanes from now on.
+    pub fn welcome(&mut self, tenant: TenantNumber) {
+        self.guests.insert(tenant, None);
+    }
+
+    /// Other lanes decide about a tenant from now on: what is here of it may be behind.
+    pub fn dismiss(&mut self, tenant: TenantNumber) {
+        self.guests.remove(&tenant);
+    }
+
+    /// Tenants of which ids in other lanes are not here, from `since` on.
+    pub fn strangers(&self, since: Day) -> Vec<TenantNumber> {
+        self.guests.keys().copied().filter(|tenant| self.is_strange(*tenant, since)).collect()
+    }
+
+    fn is_strange(&self, tenant: TenantNumber, since: Day) -> bool {
+        self.guests.get(&tenant).is_some_and(|from| from.is_none_or(|from| from > since))
+    }
+
+    /// Takes over what is stored of a tenant in other lanes with an event day from `from` on. Returns `false`, and knows no more than
+    /// before, when there is no room.
+    pub fn introduce(&mut self, tenant: TenantNumber, from: Day, ids: &[(Day, Id)]) -> bool {
+        let room = self.covers(from) && self.take(ids);
+        if room && let Some(known) = self.guests.get_mut(&tenant) {
+            *known = Some(from);
+        }
+        room
+    }
+
     fn contains(&self, key: u128) -> bool {
         self.days.values().any(|ids| ids.contains(&key))
     }
@@ -103,6 +135,14 @@ impl Memory {
     /// Takes over everything that is stored with an event day from `from` up to the day from which it was complete.
     /// Returns `false`, and stays as complete as it was, when there is no room.
     pub fn load(&mut self, from: Day, ids: &[(Day, Id)]) -> bool {
+        let room = self.take(ids);
+        if room {
+            self.complete_from = Some(self.complete_from.map_or(from, |known| known.min(from)));
+        }
+        room
+    }
+
+    fn take(&mut self, ids: &[(Day, Id)]) -> bool {
         if !self.budget.take(ids.len()) {
             return false;
         }
@@ -111,7 +151,6 @@ impl Memory {
             repeated += usize::from(!self.days.entry(*day).or_default().insert(key(*id)));
         }
         self.budget.give_back(repeated);
-        self.complete_from = Some(self.complete_from.map_or(from, |known| known.min(from)));
         true
     }
 
@@ -144,6 +183,8 @@ impl Memory {
         self.budget.give_back(dropped.as_ref().map_or(0, |(_, ids)| ids.len()));
         // With nothing of its own left to give, the lane remembers nothing.
         self.complete_from = dropped.and_then(|(day, _)| day.next());
+        // What is loaded again is of this lane alone.
+        self.guests.values_mut().for_each(|from| *from = None);
     }
 }
 
@@ -177,7 +218,8 @@ pub fn suspects(batch: &Batch<'_>, memory: &Memory, horizon_days: u32) -> Suspec
         if old {
             since_ms = since_ms.min(place.day.start_ms());
         }
-        if old || !complete || memory.contains(key(place.id())) {
+        let strange = since.is_some_and(|since| memory.is_strange(place.event.tenant, since));
+        if old || !complete || strange || memory.contains(key(place.id())) {
             ask.push(place.id());
         }
     }

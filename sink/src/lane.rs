@@ -1,5 +1,7 @@
 //! One lane, from being taken to being lost.
 
+mod turns;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,11 +18,11 @@ use crate::dedup::Memory;
 use crate::flush::{Flushed, flush};
 use crate::intent::{Record, State};
 use crate::live::LivePort;
-use crate::lookup;
 use crate::metrics::{LaneLabel, LaneState};
 use crate::pending::Pending;
 use crate::port::{Port, Stop};
 use crate::repair::{Repairs, repair};
+use crate::seats::Turns;
 use crate::spread::Turn;
 use crate::takeover::take;
 
@@ -145,8 +147,12 @@ async fn hold(
         pending: Pending::new(context.buffers.clone()),
         pace: Pace::default(),
         load_at: Instant::now(),
+        guests_at: Instant::now(),
         turn,
+        turns: Turns::new(lane.clone(), me),
+        missing: turns::Missing::new(),
         repairs: Repairs::new(Instant::now()),
+        unrepaired: None,
         context,
         lane,
         name,
@@ -182,8 +188,14 @@ struct Holder<'a> {
     pace: Pace,
     /// When to load ids next.
     load_at: Instant,
+    /// When to load ids of other lanes next.
+    guests_at: Instant,
     turn: &'a mut Turn,
+    turns: Turns,
+    missing: turns::Missing,
     repairs: Repairs,
+    /// A range whose repair waits for a seat.
+    unrepaired: Option<(u64, u64)>,
 }
 
 impl Holder<'_> {
@@ -199,8 +211,10 @@ impl Holder<'_> {
         if self.turn.gives_away(self.context.holders.falls_to(self.lane, self.me), Instant::now()) {
             return Err(self.give_away().await?);
         }
+        self.give_seats().await?;
         let now = Instant::now();
-        if let Some(range) = self.repairs.next(now, || self.context.gaps_of(self.lane)) {
+        let next = || self.repairs.next(now, || self.context.gaps_of(self.lane));
+        if let Some(range) = self.unrepaired.take().or_else(next) {
             return self.repair(range).await;
         }
         let (full_due, due) = self.context.budget.due(&self.pace, now);
@@ -223,10 +237,14 @@ impl Holder<'_> {
     /// Reads what is there, or waits for something.
     async fn read(&mut self, wait: Duration) -> Result<(), Stop> {
         let mut shutdown = self.context.shutdown.clone();
+        let mut seats = self.context.seats.changes();
+        let (context, lane, turns) = (self.context, self.lane, &self.turns);
+        let wanted = |_: &u64| !turns.free(&context.seats.wanted_from(lane)).is_empty();
         let (messages, bytes) = self.pending.room();
         let read = tokio::select! {
             read = self.reader.next(messages, bytes, wait) => read,
             _ = shutdown.wait_for(|ends| *ends) => return Ok(()),
+            _ = seats.wait_for(wanted) => return Ok(()),
         };
         match read {
             Ok(messages) => self.pending.extend(messages),
@@ -256,6 +274,11 @@ impl Holder<'_> {
         let (flushed, messages, since) = {
             let batch =
                 Batch::cut(self.pending.messages(), LIMITS).map_err(|e| Stop::Stuck(e.to_string()))?;
+            let ready = self.turns.admit(&mut self.port, &mut self.memory, &batch.tenants()).await?;
+            if ready == 0 {
+                return self.wait_for_seats().await;
+            }
+            let batch = batch.first(ready);
             self.context.budget.begin(&mut self.pace, Instant::now());
             let horizon = self.context.horizon_days;
             let (port, record, memory) = (&mut self.port, &mut self.record, &mut self.memory);
@@ -267,6 +290,7 @@ impl Holder<'_> {
             let since = batch.received_ms().and_then(|ms| Day::of(ms - i64::from(horizon) * 86_400_000));
             (flushed, batch.messages(), since)
         };
+        self.turns.unpin();
         self.pace.ended(u32::try_from(flushed.blocks).unwrap_or(u32::MAX), Instant::now());
         self.count(&flushed);
         self.pending.drain(messages);
@@ -274,6 +298,9 @@ impl Holder<'_> {
         match since {
             Some(since) if !self.memory.covers(since) && Instant::now() >= self.load_at => {
                 self.load(since).await;
+            }
+            Some(since) if self.memory.covers(since) && Instant::now() >= self.guests_at => {
+                self.load_guest(since).await;
             }
             _ => {}
         }
@@ -295,8 +322,14 @@ impl Holder<'_> {
         self.close().await?;
         let horizon = self.context.horizon_days;
         let (port, record, memory) = (&mut self.port, &mut self.record, &mut self.memory);
-        let done = repair(port, &self.name, record, memory, range, horizon).await?;
-        self.count(&done);
+        let turns = &mut self.turns;
+        match repair(port, &self.name, record, memory, turns, range, horizon).await? {
+            Some(done) => self.count(&done),
+            None => {
+                self.unrepaired = Some(range);
+                self.wait_for_seats().await?;
+            }
+        }
         Ok(())
     }
 
@@ -306,21 +339,6 @@ impl Holder<'_> {
         self.port.write(&self.record.given_away()).await?;
         tracing::info!(lane = self.name, "given to the sink that it falls to");
         Ok(Stop::Lost("it falls to another sink".to_owned()))
-    }
-
-    /// Loads some ids of the horizon, newest days first. A failure only means more lookups.
-    async fn load(&mut self, since: Day) {
-        let (reader, until) = (&self.context.reader, self.memory.complete_from());
-        let loaded = async {
-            let days = lookup::days(reader, self.lane, since, until).await?;
-            let from = newest(&days, LOAD_ROWS).unwrap_or(since);
-            lookup::ids(reader, self.lane, from, until).await.map(|ids| (from, ids))
-        };
-        match loaded.await {
-            Ok((from, ids)) if self.memory.load(from, &ids) => {}
-            Ok(_) => self.load_at = Instant::now() + LOAD_AGAIN,
-            Err(error) => tracing::debug!(lane = self.name, %error, "ids were not loaded"),
-        }
     }
 
     fn count(&self, flushed: &Flushed) {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use clickhouse::Target;
 use clickhouse::schema::Table;
-use event::{Incarnation, Lane, PackId};
-use jetstream::ReadError;
+use event::seat::Seat;
+use event::{Incarnation, Lane, PackId, TenantNumber};
 use jetstream::lane_reader::read_range;
+use jetstream::{CasError, ReadError};
 
 use crate::batch::Id;
 use crate::charges::Doubtful;
@@ -19,6 +20,7 @@ use crate::context::Context;
 use crate::intent::Record;
 use crate::lookup;
 use crate::port::{Certainty, Port, Positions, Range, Stop};
+use crate::seats::{Elsewhere, Found, Seats, Unreadable};
 use crate::slot::{Slot, Tries};
 
 /// Pause for an insert whose answer was lost.
@@ -32,6 +34,7 @@ pub struct LivePort {
     raw: Target,
     removed: Target,
     charges: Target,
+    elsewhere: Elsewhere,
 }
 
 impl LivePort {
@@ -42,6 +45,7 @@ impl LivePort {
             raw: Target::new(&lane, Table::Raw),
             removed: Target::new(&lane, Table::Removed),
             charges: Target::new(&lane, Table::Charges),
+            elsewhere: Elsewhere::new(),
             context,
             lane,
         }
@@ -87,7 +91,15 @@ impl Port for LivePort {
     async fn known(&mut self, ids: &[Id], since_ms: i64) -> Result<HashSet<Id>, Stop> {
         self.context.metrics.lookups.inc_by(ids.len() as u64);
         let query = || lookup::known(&self.context.reader, &self.lane, ids, since_ms);
-        self.slot.ask("looking up ids", query).await
+        let mut known = self.slot.ask("looking up ids", query).await?;
+        for (lane, tenants) in &self.elsewhere {
+            let ids: Vec<Id> = ids.iter().filter(|id| tenants.contains(&id.tenant)).copied().collect();
+            if !ids.is_empty() {
+                let query = || lookup::known(&self.context.reader, lane, &ids, since_ms);
+                known.extend(self.slot.ask("looking up ids in another lane", query).await?);
+            }
+        }
+        Ok(known)
     }
 
     async fn landed(&mut self, packs: &[Doubtful]) -> Result<HashSet<PackId>, Stop> {
@@ -116,5 +128,32 @@ impl Port for LivePort {
 
     async fn settle(&mut self) {
         self.context.pause(SETTLE).await;
+    }
+}
+
+impl Seats for LivePort {
+    async fn seats(&mut self, tenants: &[TenantNumber]) -> Result<Found, Stop> {
+        let mut tries = Tries::new();
+        loop {
+            match self.context.seats.read(tenants).await {
+                Ok(found) => return Ok(found),
+                Err(error @ Unreadable::Record(..)) => return Err(Stop::Stuck(error.to_string())),
+                Err(error) => self.slot.again(&mut tries, "reading seats", &error).await?,
+            }
+        }
+    }
+
+    async fn put_seat(&mut self, tenant: TenantNumber, seat: &Seat, expected: u64) -> Result<bool, Stop> {
+        match self.context.seats.put(tenant, seat, expected).await {
+            Ok(()) => Ok(true),
+            Err(CasError::Refused(error)) => {
+                Err(Stop::Stuck(format!("the seat of tenant {tenant}: {error}")))
+            }
+            Err(CasError::Conflict | CasError::Unknown(_)) => Ok(false),
+        }
+    }
+
+    fn look_also(&mut self, elsewhere: Elsewhere) {
+        self.elsewhere = elsewhere;
     }
 }

@@ -159,17 +159,38 @@ pub async fn days(
     Ok(known.collect())
 }
 
-/// Ids that are stored with an event day from `since` to before `until`.
+/// Rows of one tenant with an event day from `since` on.
+pub async fn rows_of(
+    client: &Client,
+    lane: &Lane,
+    tenant: TenantNumber,
+    since: Day,
+) -> Result<u64, ClickHouseError> {
+    #[derive(Deserialize)]
+    struct Row {
+        rows: u64,
+    }
+    let sql = format!(
+        "SELECT count() AS rows FROM {} WHERE time >= {{since:DateTime64(3, 'UTC')}} AND tenant = {tenant}",
+        table(lane, Table::Raw)
+    );
+    let row: Option<Row> = read(sql).bind("since", Millis(since.start_ms())).fetch_optional(client).await?;
+    Ok(row.map_or(0, |row| row.rows))
+}
+
+/// Ids that are stored with an event day from `since` to before `until`, of all tenants or of one.
 pub async fn ids(
     client: &Client,
     lane: &Lane,
+    tenant: Option<TenantNumber>,
     since: Day,
     until: Option<Day>,
 ) -> Result<Vec<(Day, Id)>, ClickHouseError> {
     let sql = format!(
         "SELECT tenant, event_hash, toUnixTimestamp64Milli(time) FROM {} \
-         WHERE time >= {{since:DateTime64(3, 'UTC')}} AND time < {{until:DateTime64(3, 'UTC')}}",
-        table(lane, Table::Raw)
+         WHERE time >= {{since:DateTime64(3, 'UTC')}} AND time < {{until:DateTime64(3, 'UTC')}}{}",
+        table(lane, Table::Raw),
+        tenant.map_or_else(String::new, |tenant| format!(" AND tenant = {tenant}"))
     );
     let (mut ids, mut rest) = (Vec::new(), Vec::new());
     between(read(sql), since, until)

@@ -3,11 +3,11 @@
 //! ```text
 //! lanes ─ a task a lane ─> lane ─ take ─> takeover ─ replay ─┐
 //!                           │  read, pace                     ├─> flush ─> port ─> intent (NATS), rows (ClickHouse)
-//!                           └─ batch ─> dedup ─> blocks ──────┘
+//!                           └─ batch ─> seats ─> dedup ─> blocks┘
 //! ```
 //! `intent`, `batch`, `dedup`, `blocks`, `flush` and `takeover` hold the protocol and do no I/O of their own; `live` is
 //! the only port that does, through `slot`. `violations` does the same for what was refused, in one stream for all tenants.
-//! `audit` counts for itself whether everything has arrived. `model_tests` crashes them at every point.
+//! `seats` says which lane decides about a tenant that has moved. `audit` counts for itself whether everything has arrived. `model_tests` crashes them at every point.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("crash points are for proofs: a release build must not have them");
@@ -35,6 +35,7 @@ mod pending;
 mod port;
 mod removed;
 mod repair;
+mod seats;
 mod slot;
 mod spread;
 mod takeover;
@@ -52,7 +53,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use event::names::{INTENTS_BUCKET, LEASES_BUCKET};
+use event::names::{INTENTS_BUCKET, LEASES_BUCKET, SEATS_BUCKET};
 use jetstream::Bucket;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
@@ -98,6 +99,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let context = context.clone();
         async move { context.holders.follow().await }
     });
+    tokio::spawn({
+        let context = context.clone();
+        async move { context.seats.follow().await }
+    });
     let lanes = tokio::spawn(lanes::run(context.clone()));
     let violations = tokio::spawn(violations::run(context.clone()));
     tokio::spawn({
@@ -138,6 +143,7 @@ async fn start(config: &Config, shutdown: watch::Receiver<bool>) -> Result<Arc<C
         reader: clickhouse::Client::new(endpoint),
         lease: lease::Lease::new(leases.clone(), config.pod_name.clone(), random),
         holders: holders::Holders::new(leases),
+        seats: seats::Directory::new(bucket(&nats, SEATS_BUCKET).await),
         budget: budget::Budget::new(config.inserts_per_second, config.inserts_at_once, Instant::now()),
         memory: Arc::new(dedup::MemoryBudget::new(config.dedup_memory_mib as usize * mebibyte)),
         buffers: Arc::new(Semaphore::new(config.buffer_mib as usize)),

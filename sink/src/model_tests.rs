@@ -7,6 +7,7 @@ use bytes::Bytes;
 use clickhouse::Day;
 use clickhouse::schema::Table;
 use event::pack::Charge;
+use event::seat::Seat;
 use event::{EventHash, Incarnation, PackId, TenantNumber};
 use jetstream::LaneMessage;
 use proptest::prelude::*;
@@ -18,6 +19,7 @@ use crate::flush::flush;
 use crate::intent::Record;
 use crate::port::{Certainty, Port, Positions, Range, Stop};
 use crate::repair::repair;
+use crate::seats::{Elsewhere, Found, Seats, Turns};
 use crate::takeover::take;
 use crate::testing::{DAY, charged, message, received};
 
@@ -44,10 +46,10 @@ enum Fault {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Row {
-    id: Id,
-    at: (u64, u32),
-    day: Day,
+pub(crate) struct Row {
+    pub(crate) id: Id,
+    pub(crate) at: (u64, u32),
+    pub(crate) day: Day,
     pack: u128,
 }
 
@@ -180,6 +182,19 @@ impl Port for Model<'_> {
     async fn settle(&mut self) {}
 }
 
+/// Nobody moves here.
+impl Seats for Model<'_> {
+    async fn seats(&mut self, _: &[TenantNumber]) -> Result<Found, Stop> {
+        Ok(Found::new())
+    }
+
+    async fn put_seat(&mut self, _: TenantNumber, _: &Seat, _: u64) -> Result<bool, Stop> {
+        Ok(false)
+    }
+
+    fn look_also(&mut self, _: Elsewhere) {}
+}
+
 struct Bytewise<'a>(&'a [u8]);
 
 impl<'a> Bytewise<'a> {
@@ -214,7 +229,7 @@ impl<'a> Bytewise<'a> {
     }
 }
 
-fn read_raw(bytes: &[u8]) -> Vec<Row> {
+pub(crate) fn read_raw(bytes: &[u8]) -> Vec<Row> {
     let (mut reader, mut rows) = (Bytewise(bytes), Vec::new());
     while !reader.0.is_empty() {
         let id = Id { tenant: TenantNumber(reader.u64()), hash: EventHash(reader.u128()) };
@@ -241,7 +256,7 @@ fn read_raw(bytes: &[u8]) -> Vec<Row> {
     rows
 }
 
-fn read_removed(bytes: &[u8]) -> Vec<Row> {
+pub(crate) fn read_removed(bytes: &[u8]) -> Vec<Row> {
     let (mut reader, mut rows) = (Bytewise(bytes), Vec::new());
     while !reader.0.is_empty() {
         let tenant = TenantNumber(reader.u64());
@@ -424,9 +439,10 @@ async fn what_is_missing_comes_back_once_from_the_stream() {
     let mut memory = Memory::new(Arc::new(MemoryBudget::new(0)));
     let mut port = Model { world: &mut world, revision };
     let (before, next) = (record.intent, record.next_seq());
-    let done = repair(&mut port, "acme", &mut record, &mut memory, (1, 4), 8).await.unwrap();
+    let turns = &mut Turns::new("acme".parse().unwrap(), Incarnation(7));
+    let done = repair(&mut port, "acme", &mut record, &mut memory, turns, (1, 4), 8).await.unwrap().unwrap();
     assert_eq!((done.repaired, record.intent, record.next_seq()), (3, before + 1, next));
-    let again = repair(&mut port, "acme", &mut record, &mut memory, (1, 4), 8).await.unwrap();
+    let again = repair(&mut port, "acme", &mut record, &mut memory, turns, (1, 4), 8).await.unwrap().unwrap();
     assert_eq!((again.repaired, record.intent), (0, before + 1), "nothing is missing");
     check(&world);
 }

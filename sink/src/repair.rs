@@ -13,8 +13,9 @@ use crate::blocks::Writer;
 use crate::dedup::Memory;
 use crate::flush::{Flushed, insert};
 use crate::intent::Record;
-use crate::port::{Port, Stop};
+use crate::port::Stop;
 use crate::removed::Removed;
+use crate::seats::{Seats, Turns};
 
 /// How long a lane is held before anything of it is repaired: what its last holder sent has landed by then, or never will.
 const SETTLED: Duration = Duration::from_secs(40);
@@ -53,18 +54,19 @@ impl Repairs {
     }
 }
 
-/// Inserts what is missing of messages `lo..=hi`. `record` is closed; it takes a new number first, so that whoever lost the lane
+/// Inserts what is missing of messages `lo..=hi`; `None` when it has to wait for a seat. `record` is closed; it takes a new number first, so that whoever lost the lane
 /// finds out, and no two attempts share a token.
 ///
 /// Charges are not looked at: they go in before the events that they are about.
-pub async fn repair<P: Port>(
+pub async fn repair<P: Seats>(
     port: &mut P,
     lane: &str,
     record: &mut Record,
     memory: &mut Memory,
+    turns: &mut Turns,
     (lo, hi): (u64, u64),
     horizon_days: u32,
-) -> Result<Flushed, Stop> {
+) -> Result<Option<Flushed>, Stop> {
     let range = port.messages(lo, hi).await?;
     let stuck = |error: &dyn std::fmt::Display| Stop::Stuck(format!("messages {lo} to {hi}: {error}"));
     let batch = Batch::whole(&range.messages, 0).map_err(|error| stuck(&error))?;
@@ -73,8 +75,12 @@ pub async fn repair<P: Port>(
     let missing: Vec<Place<'_>> =
         batch.places().filter(|place| !there.contains(&(place.seq, place.idx))).collect();
     let (Some(received_ms), false) = (batch.received_ms(), missing.is_empty()) else {
-        return Ok(Flushed::default());
+        return Ok(Some(Flushed::default()));
     };
+    // Of a tenant that has moved, another lane may be deciding.
+    if turns.admit(port, memory, &[missing.iter().map(|place| place.event.tenant).collect()]).await? == 0 {
+        return Ok(None);
+    }
     // A repeat that came later may be stored by now, in the place of the one that is missing.
     let horizon_ms = received_ms.saturating_sub(i64::from(horizon_days) * 86_400_000);
     let since_ms = missing.iter().map(|place| place.day.start_ms()).fold(horizon_ms, i64::min);
@@ -95,7 +101,8 @@ pub async fn repair<P: Port>(
     let done = insert(port, lane, &at, &blocks, &format!(":g{}", record.intent)).await?.done;
     let back = missing.iter().filter(|place| !removed.contains(place.ordinal));
     memory.remember(back.map(|place| -> (Day, _) { (place.day, place.id()) }));
-    Ok(Flushed { repaired: missing.len() as u64, ..done })
+    turns.unpin();
+    Ok(Some(Flushed { repaired: missing.len() as u64, ..done }))
 }
 
 #[cfg(test)]

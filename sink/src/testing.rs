@@ -24,10 +24,28 @@ pub fn charged<'a>(
     (id, incarnation, received_ms): (PackId, Incarnation, i64),
     events: impl IntoIterator<Item = (u128, i64, Vec<Charge<'a>>)>,
 ) -> Vec<u8> {
+    written(
+        (id, incarnation, received_ms),
+        events.into_iter().map(|(hash, at, charges)| (TenantNumber(1), hash, at, charges)),
+    )
+}
+
+/// A pack of events of several tenants.
+pub fn of_tenants(
+    head: (PackId, Incarnation, i64),
+    events: impl IntoIterator<Item = (TenantNumber, u128, i64)>,
+) -> Vec<u8> {
+    written(head, events.into_iter().map(|(tenant, hash, at)| (tenant, hash, at, vec![])))
+}
+
+fn written<'a>(
+    (id, incarnation, received_ms): (PackId, Incarnation, i64),
+    events: impl IntoIterator<Item = (TenantNumber, u128, i64, Vec<Charge<'a>>)>,
+) -> Vec<u8> {
     let mut writer = Writer::default();
-    for (hash, time_ms, charges) in events {
+    for (tenant, hash, time_ms, charges) in events {
         writer.push(&PackedEvent {
-            tenant: TenantNumber(1),
+            tenant,
             retention_days: 90,
             event_hash: EventHash(hash),
             user_key: UserKey(2),

@@ -17,6 +17,7 @@ mod failure_modes;
 mod identity;
 mod isolation;
 mod ledger_lost;
+mod moves;
 mod policy_language;
 mod pools;
 mod quickstart;
@@ -44,6 +45,7 @@ fn side_by_side() -> Vec<Test> {
         isolation::TESTS,
         policy_language::TESTS,
         pools::TESTS,
+        moves::TESTS,
         identity::TESTS,
         deletion::TESTS,
         rates::TESTS,

@@ -104,20 +104,21 @@ async fn restore(
     if limits.is_empty() {
         return Ok(());
     }
-    let mark = match marks.get(&snapshot.lane) {
-        Some(mark) => *mark,
-        None => {
-            let mark = passage::mark(&ctx.nats, &snapshot.lane).await?;
-            if let Some(mark) = mark {
-                passage::passed(&ctx.nats, &snapshot.lane, mark, SINK_PATIENCE).await?;
-            }
-            marks.insert(snapshot.lane.clone(), mark);
-            mark
+    let lanes = ctx.moves.lanes(snapshot);
+    let mut ends = Vec::new();
+    for lane in &lanes {
+        if !marks.contains_key(lane) {
+            let passed = passage::all_passed(&ctx.nats, std::slice::from_ref(lane), SINK_PATIENCE).await?;
+            marks.insert(lane.clone(), passed.first().map(|(_, end)| *end));
         }
-    };
-    let Some(mark) = mark else { return Ok(()) };
+        ends.extend(marks.get(lane).copied().flatten().map(|end| (lane.clone(), end)));
+    }
+    // A lane that was left may be gone, and its rows not.
+    if ends.is_empty() && lanes.len() == 1 {
+        return Ok(());
+    }
     for limit in limits {
-        let stored = Stored { snapshot, limit, mark };
+        let stored = Stored { snapshot, limit, ends: &ends };
         let now_ms = clock::now().as_millisecond();
         let charged = history::charged(&ctx.events, &stored, now_ms).await?;
         let before = match limit.count_from {

@@ -38,29 +38,38 @@ pub async fn charged(ctx: &Context, ward: &Ward) -> Result<Charged, Failure> {
         by_tenant.entry(*tenant).or_default().push(&orphan.key);
     }
     let pods: Vec<u128> = ward.pods().into_iter().map(|pod| pod.0).collect();
-    let sql = format!(
-        "SELECT key, toString(incarnation) AS pod, sum(units) AS units FROM \
-         (SELECT key, incarnation, max(stored + repeated) AS units FROM {} \
-         WHERE tenant = {{tenant:UInt64}} AND key IN {{keys:Array(String)}} AND incarnation IN {{pods:Array(UInt128)}} \
-         GROUP BY key, incarnation, lane, epoch, intent) GROUP BY key, incarnation",
-        table(&ward.lane)
-    );
+    let sql = |lane: &Lane| {
+        format!(
+            "SELECT key, toString(incarnation) AS pod, sum(units) AS units FROM \
+             (SELECT key, incarnation, max(stored + repeated) AS units FROM {} \
+             WHERE tenant = {{tenant:UInt64}} AND key IN {{keys:Array(String)}} AND incarnation IN {{pods:Array(UInt128)}} \
+             GROUP BY key, incarnation, lane, epoch, intent) GROUP BY key, incarnation",
+            table(lane)
+        )
+    };
+    let mut asked = Vec::new();
+    for lane in &ward.lanes {
+        for (tenant, keys) in &by_tenant {
+            asked.extend(keys.chunks(KEYS).map(|keys| (lane, *tenant, strings(keys))));
+        }
+    }
     let mut charged = Charged::new();
-    for (tenant, keys) in by_tenant {
-        for keys in keys.chunks(KEYS) {
-            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-            let query = read(&sql).bind("tenant", tenant).bind("keys", keys).bind("pods", pods.clone());
-            for row in query.fetch::<Row>(&ctx.events).await? {
-                if let Ok(pod) = row.pod.parse() {
-                    charged.insert((row.key, Incarnation(pod)), row.units);
-                }
+    for (lane, tenant, keys) in asked {
+        let query = read(&sql(lane)).bind("tenant", tenant).bind("keys", keys).bind("pods", pods.clone());
+        for row in query.fetch::<Row>(&ctx.events).await? {
+            if let Ok(pod) = row.pod.parse() {
+                *charged.entry((row.key, Incarnation(pod))).or_default() += row.units;
             }
         }
     }
     Ok(charged)
 }
 
-/// Units of repeated events, by the key that they were charged to.
+fn strings(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// Units of repeated events in one lane, by the key that they were charged to.
 ///
 /// # Errors
 /// When ClickHouse fails.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::errors::Failure;
+use crate::passage;
 use repeats::Repeats;
 use vigil::Vigil;
 use wards::{Ward, Wards};
@@ -80,7 +81,8 @@ async fn reap(ctx: &Context) -> Result<BTreeSet<String>, Failure> {
         orphan.pods.retain(|pod| !live_now.contains(pod));
         !orphan.pods.is_empty()
     });
-    let Wards { wards, waits_for } = wards::by_lane(orphans, &ctx.publications.list());
+    let Wards { wards, waits_for } =
+        wards::by_lanes(orphans, &ctx.publications.list(), |snapshot| ctx.moves.lanes(snapshot));
     let settled = stream::iter(wards).map(|ward| settle(ctx, ward)).buffer_unordered(LANES);
     let failures: Vec<Failure> = settled.filter_map(async |settled| settled.err()).collect().await;
     match failures.into_iter().next() {
@@ -89,13 +91,18 @@ async fn reap(ctx: &Context) -> Result<BTreeSet<String>, Failure> {
     }
 }
 
-/// Settles the dead pods of one lane.
+/// Settles the dead pods of a ward.
 async fn settle(ctx: &Context, ward: Ward) -> Result<(), Failure> {
-    fences::raise(ctx, &ward.lane, &ward.pods()).await?;
+    for (at, lane) in ward.lanes.iter().enumerate() {
+        // Into a lane that was left and is gone nobody writes any more.
+        if at + 1 == ward.lanes.len() || passage::exists(&ctx.nats, lane).await? {
+            fences::raise(ctx, lane, &ward.pods()).await?;
+        }
+    }
     let charged = book::charged(ctx, &ward).await?;
-    let (lane, pods, records) = (ward.lane.clone(), ward.pods().len(), ward.orphans.len());
+    let (lanes, pods, records) = (format!("{:?}", ward.lanes), ward.pods().len(), ward.orphans.len());
     let reclaimed = records::reap(ctx, ward, &charged).await?;
-    tracing::info!(%lane, pods, records, reclaimed, "dead pods are settled");
+    tracing::info!(lanes, pods, records, reclaimed, "dead pods are settled");
     ctx.metrics.reaped(pods, reclaimed);
     Ok(())
 }

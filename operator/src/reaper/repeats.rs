@@ -25,21 +25,27 @@ impl Repeats {
     /// The first failure; the other lanes are settled nevertheless.
     pub async fn give_back(&mut self, ctx: &Context) -> Result<(), Failure> {
         let mut result = Ok(());
-        for (lane, tenants) in lanes(ctx) {
-            if let Err(error) = self.of_lane(ctx, &lane, &tenants).await {
+        for (lanes, tenants) in lanes(ctx) {
+            if let Err(error) = self.of_lanes(ctx, &lanes, &tenants).await {
                 result = Err(error);
             }
         }
         result
     }
 
-    async fn of_lane(
+    async fn of_lanes(
         &mut self,
         ctx: &Context,
-        lane: &Lane,
+        lanes: &[Lane],
         tenants: &BTreeSet<TenantNumber>,
     ) -> Result<(), Failure> {
-        for (key, total) in book::repeated(ctx, lane, tenants).await? {
+        let mut totals: HashMap<String, u64> = HashMap::new();
+        for lane in lanes {
+            for (key, units) in book::repeated(ctx, lane, tenants).await? {
+                *totals.entry(key).or_default() += units;
+            }
+        }
+        for (key, total) in totals {
             if self.0.get(&key) == Some(&total) {
                 continue;
             }
@@ -69,13 +75,13 @@ impl Repeats {
     }
 }
 
-/// Lanes of tenants that have a quota which never starts anew.
-fn lanes(ctx: &Context) -> BTreeMap<Lane, BTreeSet<TenantNumber>> {
-    let mut lanes: BTreeMap<Lane, BTreeSet<TenantNumber>> = BTreeMap::new();
+/// Lanes of tenants that have a quota which never starts anew: those that moved have several.
+fn lanes(ctx: &Context) -> BTreeMap<Vec<Lane>, BTreeSet<TenantNumber>> {
+    let mut lanes: BTreeMap<Vec<Lane>, BTreeSet<TenantNumber>> = BTreeMap::new();
     for (_, publication) in ctx.publications.list() {
         let snapshot = &publication.snapshot;
         if snapshot.limits.iter().any(|limit| limit.window == Window::Total) {
-            lanes.entry(snapshot.lane.clone()).or_default().insert(snapshot.number);
+            lanes.entry(ctx.moves.lanes(snapshot)).or_default().insert(snapshot.number);
         }
     }
     lanes

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clickhouse::query::Millis;
 use clickhouse::{ClickHouseError, Client, Query};
-use event::Position;
 use event::names::CHARGED_VIEW;
+use event::{Lane, Position};
 use policy::limit::{Limit, Measure};
 use policy::simulate::Stored as Event;
 use policy::snapshot::Snapshot;
@@ -33,8 +33,8 @@ pub struct Stored<'a> {
     pub snapshot: &'a Snapshot,
     /// The limit.
     pub limit: &'a Limit,
-    /// The end of the tenant's lane: events behind it are charged.
-    pub mark: Position,
+    /// The ends of the tenant's lanes: events behind them are charged.
+    pub ends: &'a [(Lane, Position)],
 }
 
 /// A span of receipt, Unix milliseconds: `from_ms <= t < to_ms`.
@@ -169,8 +169,9 @@ impl Stored<'_> {
             "{select} FROM {}.{CHARGED_VIEW} \
              WHERE received >= {{from:DateTime64(3, 'UTC')}} AND received < {{to:DateTime64(3, 'UTC')}} \
              AND time >= {{earliest:DateTime64(3, 'UTC')}} AND time <= {{latest:DateTime64(3, 'UTC')}} \
-             AND NOT (lane = {{lane:String}} AND (epoch, seq) > ({{epoch:Int64}}, {{seq:UInt64}})){rest}",
-            self.snapshot.tenant.database()
+             {}{rest}",
+            self.snapshot.tenant.database(),
+            self.behind()
         );
         Query::new(sql)
             .read_only()
@@ -179,10 +180,15 @@ impl Stored<'_> {
             .bind("to", Millis(span.to_ms))
             .bind("earliest", Millis(span.from_ms.saturating_sub(around_ms)))
             .bind("latest", Millis(span.to_ms.saturating_add(around_ms)))
-            .bind("lane", self.snapshot.lane.to_string())
-            .bind("epoch", self.mark.epoch)
-            .bind("seq", self.mark.sequence)
             .bind("charge", self.charge())
+    }
+
+    /// Leaves out what is behind the ends. Names of lanes hold nothing that ends a text.
+    fn behind(&self) -> String {
+        let one = |(lane, end): &(Lane, Position)| {
+            format!("AND NOT (lane = '{lane}' AND (epoch, seq) > ({}, {})) ", end.epoch, end.sequence)
+        };
+        self.ends.iter().map(one).collect::<String>().trim_end().to_owned()
     }
 
     fn query(&self, columns: &str, span: Span) -> Query {
@@ -228,10 +234,14 @@ mod tests {
         let mut snapshot = snapshot_of(&[("ns.acme.a.b", 3)]);
         snapshot.limits[0].matches.features = vec!["x' OR 1".into(), "y*".into()];
         let limit = snapshot.limits[0].clone();
-        let mut stored =
-            Stored { snapshot: &snapshot, limit: &limit, mark: Position { epoch: 7, sequence: 9 } };
+        let ends = [
+            (Lane::Pooled(3), Position { epoch: 7, sequence: 9 }),
+            (snapshot.lane.clone(), Position { epoch: 8, sequence: 2 }),
+        ];
+        let mut stored = Stored { snapshot: &snapshot, limit: &limit, ends: &ends };
         let text = format!("{:?}", stored.query(stored.columns(), Span { from_ms: 0, to_ms: 1 }));
         assert!(text.contains("FROM tenant_acme.charged WHERE") && !text.contains("data AS body"), "{text}");
+        assert!(text.contains("NOT (lane = 'POOL_3' AND (epoch, seq) > (7, 9))"), "{text}");
         assert!(!text.contains("OR 1') "), "what is bound does not change the statement");
         assert!(stored.charge().ends_with(r"\.ns\.acme\.a\.b$"), "{}", stored.charge());
         let mut summed = limit.clone();

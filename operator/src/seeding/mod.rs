@@ -151,11 +151,15 @@ async fn attempt(ctx: &Context, publication: &Publication, limits: &[(Limit, u64
 
 async fn seed(ctx: &Context, publication: &Publication, limits: &[(Limit, u64)]) -> Result<u64, Failure> {
     let snapshot = &publication.snapshot;
-    let Some(mark) = passage::mark(&ctx.nats, &snapshot.lane).await? else { return Ok(0) };
-    passage::passed(&ctx.nats, &snapshot.lane, mark, SINK_PATIENCE).await?;
+    let lanes = ctx.moves.lanes(snapshot);
+    let ends = passage::all_passed(&ctx.nats, &lanes, SINK_PATIENCE).await?;
+    // A lane that was left may be gone, and its rows not.
+    if ends.is_empty() && lanes.len() == 1 {
+        return Ok(0);
+    }
     let mut units = 0;
     for (limit, _) in limits {
-        let stored = history::Stored { snapshot, limit, mark };
+        let stored = history::Stored { snapshot, limit, ends: &ends };
         let used = history::uncharged(&ctx.events, &stored, clock::now().as_millisecond()).await?;
         units += used.iter().map(|used| used.units).sum::<u64>();
         records::add(ctx, limit.window, used).await?;

@@ -126,7 +126,8 @@ struct Before {
 async fn has_history(ctx: &Context, request: &Request<'_>) -> bool {
     let stored = request.stored;
     let had_keys = stored.value.as_ref().is_some_and(|previous| !previous.keys.is_empty());
-    if had_keys || !ctx.fleet.undrained(stored.revision, Instant::now()).is_empty() {
+    let moved = stored.value.as_ref().is_some_and(|previous| ctx.moves.lanes(previous).len() > 1);
+    if had_keys || moved || !ctx.fleet.undrained(stored.revision, Instant::now()).is_empty() {
         return true;
     }
     // Without an answer the limit is seeded: that waits until there is one.

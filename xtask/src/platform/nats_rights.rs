@@ -5,7 +5,8 @@
 //! it: ledgers are listed one by one, and lanes are told from other streams by the subjects a consumer may filter on.
 
 use event::names::{
-    AUDITS_BUCKET, INTENTS_BUCKET, LEASES_BUCKET, LEDGER_SHARDS, PODS_BUCKET, POLICY_BUCKET, ledger_bucket,
+    AUDITS_BUCKET, INTENTS_BUCKET, LEASES_BUCKET, LEDGER_SHARDS, PODS_BUCKET, POLICY_BUCKET, SEATS_BUCKET,
+    ledger_bucket,
 };
 
 /// The windows that quota and rate records are kept by.
@@ -48,6 +49,9 @@ fn operator() -> User {
     publish.extend(get(INTENTS_BUCKET));
     publish.extend(ledgers().flat_map(|bucket| [get(&bucket), vec![write(&bucket)]].concat()));
     publish.push(write(POLICY_BUCKET));
+    // Says where a tenant that moves has been, before its snapshot names the new lane.
+    publish.extend(watch(SEATS_BUCKET));
+    publish.push(write(SEATS_BUCKET));
     // Tells the audits whose rows were removed for good.
     publish.push(format!("$KV.{AUDITS_BUCKET}.forgotten.*"));
     // Keeps out what dead pods might still send, and settles what they held: of quotas that never start anew.
@@ -85,7 +89,7 @@ fn sink() -> User {
     ]));
     publish.extend(api(&["CONSUMER.MSG.NEXT.*.*"]));
     publish.extend(strings(&["$JS.ACK.>", "$JS.FC.>"]));
-    for bucket in [INTENTS_BUCKET, LEASES_BUCKET, AUDITS_BUCKET] {
+    for bucket in [INTENTS_BUCKET, LEASES_BUCKET, AUDITS_BUCKET, SEATS_BUCKET] {
         publish.push(write(bucket));
         publish.extend(watch(bucket));
     }
@@ -296,6 +300,7 @@ mod tests {
             "$KV.intents.acme",
             "$KV.intents.VIOLATIONS",
             "$KV.leases.acme",
+            "$KV.seats.7",
         ] {
             assert!(may_publish(&user, subject), "{subject}");
         }

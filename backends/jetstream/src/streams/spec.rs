@@ -260,6 +260,11 @@ impl BucketSpec {
         Self::file(names::AUDITS_BUCKET, replicas)
     }
 
+    /// Seats of tenants that have moved between lanes.
+    pub fn seats(replicas: usize) -> Self {
+        Self::file(names::SEATS_BUCKET, replicas)
+    }
+
     /// Leases between replicas. They carry their own expiry: an entry that vanished would reset its fencing token.
     pub fn leases(replicas: usize) -> Self {
         Self::file(names::LEASES_BUCKET, replicas)

@@ -2,7 +2,7 @@
 
 use clickhouse::databases::Databases;
 use event::Observed;
-use jetstream::Streams;
+use jetstream::{Streams, streams};
 use vault::{TransitKeys, keys};
 
 use super::build::Desired;
@@ -10,15 +10,17 @@ use super::dereference::Dereferenced;
 use crate::controllers::settle::{self, Hindrance, Permission, changed, incompatible, missing};
 use crate::errors::{Failure, System};
 
-/// Executes what is needed. The key comes first: without it nothing can be told apart from shredded data.
+/// Executes what is needed. The key comes first: without it nothing can be told apart from shredded data. `arrives`: the tenant comes
+/// from another lane, so its stream may not be there yet.
 ///
 /// # Errors
 /// What is in the way.
 pub async fn apply<S, D, K>(
-    (streams, databases, keys): (&S, &D, &K),
+    (nats, databases, keys): (&S, &D, &K),
     desired: &Desired,
     found: Dereferenced,
     permission: Permission,
+    arrives: bool,
 ) -> Result<(), Hindrance>
 where
     S: Streams,
@@ -26,8 +28,24 @@ where
     K: TransitKeys,
 {
     apply_key(keys, desired, found.key, permission).await?;
-    if let Some(stream) = &desired.stream {
-        settle::stream(streams, stream, found.stream, permission).await?;
+    if arrives {
+        // Tables and views first: the sink takes a lane up as soon as its stream is there.
+        settle::database(databases, &desired.database, found.database, permission).await?;
+        let permission = Permission { must_exist: false, ..permission };
+        return match &desired.stream {
+            Some(stream) => settle::stream(nats, stream, found.stream, permission).await,
+            None => Ok(()),
+        };
+    }
+    match (&desired.stream, found.stream) {
+        (Some(stream), found) => settle::stream(nats, stream, found, permission).await?,
+        // It was left behind, and goes when it is empty.
+        (None, Observed::Present(left)) if permission.adopt => {
+            if let Some(step) = streams::adopt(&left, &desired.stamp) {
+                nats.execute(&step).await.map_err(Failure::from)?;
+            }
+        }
+        (None, _) => {}
     }
     settle::database(databases, &desired.database, found.database, permission).await
 }

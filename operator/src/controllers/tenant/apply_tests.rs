@@ -23,7 +23,7 @@ fn desired(stamp: Option<Stamp>) -> Desired {
 
 async fn once(systems: &Systems, desired: &Desired, permission: Permission) -> Result<(), Hindrance> {
     let found = dereference(&systems.0, &systems.1, &systems.2, &name()).await;
-    apply((&systems.0, &systems.1, &systems.2), desired, found, permission).await
+    apply((&systems.0, &systems.1, &systems.2), desired, found, permission, false).await
 }
 
 const FIRST: Permission = Permission { adopt: false, must_exist: false };

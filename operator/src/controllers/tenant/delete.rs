@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::controllers::{settle, write};
 use crate::engine::queue::Action;
 use crate::errors::{Failure, System};
+use crate::moves;
 use crate::snapshot::assemble::{Entitlement, Place};
 use crate::snapshot::publish::{PublishError, Request, publish, state_of, withdraw};
 use crate::snapshot::store::{Stored, WriteError};
@@ -126,18 +127,24 @@ async fn let_go(
     let uid = tenant.uid().unwrap_or_default();
     let ours =
         |stamp: &Stamp| stamp.ownership(&ctx.settings.installation, name.as_str(), &uid) == Ownership::Ours;
+    let mut destroyed = None;
     if is_destruction(tenant) {
         if let Some(database) = found.database.present()
             && let Some(stamp) = database.stamp.as_ref().filter(|stamp| ours(stamp))
             && let Ok(number) = TenantNumber::from_lineage(&stamp.lineage)
         {
             let mut lanes = database.lanes(name);
-            lanes.extend(stored.value.as_ref().map(|snapshot| snapshot.lane.clone()));
+            lanes.extend(stored.value.iter().flat_map(|snapshot| ctx.moves.lanes(snapshot)));
             lanes.sort();
             lanes.dedup();
             forget(ctx, &lanes, number, withdrawn).await?;
+            destroyed = Some(number);
         }
-        destroy(systems, name, &found, ours).await
+        destroy(systems, name, &found, ours).await?;
+        match destroyed {
+            Some(number) => moves::forget(ctx, number).await,
+            None => Ok(()),
+        }
     } else {
         release(systems, &found, ours).await
     }

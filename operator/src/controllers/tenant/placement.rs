@@ -1,4 +1,4 @@
-//! Where a tenant's events go. It is decided once; what stands outside tells what was decided.
+//! Where a tenant's events go. What stands outside tells what was decided; later only `spec.isolation` moves it.
 
 use crds::tenant::Isolation;
 use event::{Lane, Observed, TenantName};
@@ -7,7 +7,6 @@ use super::dereference::Dereferenced;
 use super::validate::Validated;
 use crate::conditions::Why;
 use crate::controllers::settle::Hindrance;
-use crate::snapshot::rules::not_supported;
 
 /// How a lane isolates.
 pub fn isolation(lane: &Lane) -> Isolation {
@@ -29,10 +28,11 @@ pub fn placed(name: &TenantName, published: Option<&Lane>, found: &Dereferenced)
     lanes.into_iter().next_back()
 }
 
-/// Where the tenant goes: where it is, or else where Tenant and plan say. `shards` are those of its pool that are in place.
+/// Where the tenant goes: where it is, unless the Tenant itself says something else, or else where Tenant and plan say. `shards` are
+/// those of its pool that are in place.
 ///
 /// # Errors
-/// When it would have to move, or has to wait for its pool.
+/// When it has to wait for its pool.
 pub fn choose(
     name: &TenantName,
     lineage: &str,
@@ -41,11 +41,10 @@ pub fn choose(
     shards: &[u16],
 ) -> Result<Lane, Hindrance> {
     let wanted = validated.own_isolation;
-    if let Some(lane) = placed {
-        if wanted.is_none_or(|wanted| wanted == isolation(&lane)) {
-            return Ok(lane);
-        }
-        return Err(Hindrance::Stalled(not_supported("spec.isolation", "moving a tenant that has data")));
+    if let Some(lane) = placed
+        && wanted.is_none_or(|wanted| wanted == isolation(&lane))
+    {
+        return Ok(lane);
     }
     if wanted.unwrap_or(validated.plan_isolation) == Isolation::Dedicated {
         return Ok(Lane::Dedicated(name.clone()));
@@ -78,12 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_stays_where_it_was_placed() {
+    fn a_tenant_stays_where_it_was_placed_until_it_says_otherwise_itself() {
         let own = Lane::Dedicated("acme".parse().unwrap());
         assert_eq!(chosen(None, Some(Lane::Pooled(3)), &[]), Ok(Lane::Pooled(3)));
         assert_eq!(chosen(Some(Isolation::Pooled), Some(Lane::Pooled(3)), &[7]), Ok(Lane::Pooled(3)));
-        let moved = chosen(Some(Isolation::Pooled), Some(own.clone()), &[7]);
-        assert!(matches!(moved, Err(Hindrance::Stalled(why)) if why.message.starts_with("spec.isolation")));
+        assert_eq!(chosen(Some(Isolation::Pooled), Some(own.clone()), &[7]), Ok(Lane::Pooled(7)));
+        assert_eq!(chosen(Some(Isolation::Dedicated), Some(Lane::Pooled(3)), &[7]), Ok(own.clone()));
+        let waits = chosen(Some(Isolation::Pooled), Some(own.clone()), &[]);
+        assert!(matches!(waits, Err(Hindrance::Waiting(_))), "it stays where it is meanwhile");
         assert_eq!(chosen(None, None, &[7]), Ok(own), "the plan says so");
     }
 

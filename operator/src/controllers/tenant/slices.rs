@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crds::Tenant;
 use crds::tenant::Adoption;
+use event::{Lane, Stamp, TenantName, TenantNumber};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use super::build::{Desired, build, placed_retention};
 use super::dereference::dereference;
 use super::placement::{choose, placed};
 use super::validate::{Validated, validate};
+use crate::conditions::Why;
 use crate::context::Context;
 use crate::controllers::ownership::claim;
 use crate::controllers::settle::{Hindrance, Permission};
@@ -26,10 +28,17 @@ use crate::controllers::write;
 use crate::engine::ObjectKey;
 use crate::engine::queue::{Action, spread};
 use crate::errors::{Failure, System};
+use crate::moves;
+use crate::passage;
 use crate::snapshot::assemble::Place;
 
 /// Longest time that one look may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How long the sink of a lane that is left may take to pass the lane's end in one look, and the pause before the next look.
+const SINK_PATIENCE: Duration = Duration::from_secs(5);
+const MOVE_AGAIN: Duration = Duration::from_secs(2);
+/// Reason of what is said of a tenant on its way.
+pub const MOVING: &str = "Moving";
 
 /// Where a tenant lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +124,7 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         Err(Hindrance::Failed(failure)) => Some(failure.clone()),
         _ => None,
     };
+    let waits_to_move = matches!(&result, Err(Hindrance::Waiting(why)) if why.reason == MOVING);
     ctx.slices.note(&key.name, validated, result);
     for namespace in &tenant.spec.namespaces {
         ctx.slices.note_granted(namespace, false);
@@ -122,6 +132,7 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
     ctx.queues.tenant.add(key.clone());
     match failure {
         Some(failure) => Err(failure),
+        None if waits_to_move => Ok(Action::After(MOVE_AGAIN)),
         None => Ok(Action::After(ctx.settings.resync.mul_f64(0.8 + 0.4 * spread(&key, 0)))),
     }
 }
@@ -135,9 +146,36 @@ async fn look(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<P
     })
 }
 
+fn number(stamp: &Stamp) -> Result<TenantNumber, Hindrance> {
+    let invalid = |error: event::ids::NotAnId| Hindrance::Stalled(Why::new("Invalid", error.to_string()));
+    TenantNumber::from_lineage(&stamp.lineage).map_err(invalid)
+}
+
+/// Lets a tenant leave `from` for `to`, which is made: the snapshot may name it. Not before the old lane's sink is seen at work,
+/// because the new lane may have to wait for it.
+async fn depart(
+    ctx: &Context,
+    tenant: &TenantName,
+    number: TenantNumber,
+    from: Option<&Lane>,
+    to: &Lane,
+) -> Result<(), Hindrance> {
+    let Some(from) = from else {
+        // It may have been about to leave when that was taken back.
+        return Ok(moves::stay(ctx, number, to).await?);
+    };
+    if let Some(mark) = passage::mark(&ctx.nats, from).await?
+        && let Err(error) = passage::passed(&ctx.nats, from, mark, SINK_PATIENCE).await
+    {
+        let message = format!("from {from} to {to}: waits for the old lane's sink: {error}");
+        return Err(Hindrance::Waiting(Why::new(MOVING, message)));
+    }
+    Ok(moves::begin(ctx, tenant, number, from, to).await?)
+}
+
 async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<Desired, Hindrance> {
     let name = tenant.name_any().parse().map_err(|error: event::names::InvalidTenantName| {
-        Hindrance::Stalled(crate::conditions::Why::new("Invalid", error.to_string()))
+        Hindrance::Stalled(Why::new("Invalid", error.to_string()))
     })?;
     let found = dereference(&ctx.nats, &ctx.clickhouse, &ctx.vault, &name).await;
     let stamps = found.found(&name)?;
@@ -148,8 +186,11 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
     let published = published.as_deref().filter(|old| old.snapshot.lineage == claim.stamp.lineage);
     let place = published.map(|published| Place::of(&published.snapshot));
     let shards = ctx.shards.of(&validated.pool);
-    let placed = placed(&name, place.as_ref().map(|place| &place.lane), &found);
-    let lane = choose(&name, &claim.stamp.lineage, validated, placed, &shards)?;
+    let number = number(&claim.stamp)?;
+    let home = place.as_ref().map(|place| place.lane.clone()).or_else(|| ctx.moves.home(number));
+    let placed = placed(&name, home.as_ref(), &found);
+    let lane = choose(&name, &claim.stamp.lineage, validated, placed.clone(), &shards)?;
+    let comes_from = placed.filter(|placed| *placed != lane);
     let retention = match found.stream.present() {
         Some(stream) => placed_retention(stream),
         None => place.as_ref().map(|place| place.retention_days),
@@ -162,6 +203,8 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
     // A snapshot is published only when all exist: a tenant that has one and lacks one of them has lost it.
     let must_exist = place.is_some() && validated.adoption != Adoption::Force;
     let permission = Permission { adopt: claim.adopt, must_exist };
-    apply((&ctx.nats, &ctx.clickhouse, &ctx.vault), &desired, found, permission).await?;
+    let systems = (&ctx.nats, &ctx.clickhouse, &ctx.vault);
+    apply(systems, &desired, found, permission, comes_from.is_some()).await?;
+    depart(ctx, &name, number, comes_from.as_ref(), &desired.place.lane).await?;
     Ok(desired)
 }

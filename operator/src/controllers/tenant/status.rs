@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crds::condition::{
-    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, DURABLE, EFFECTIVE, ENFORCED,
+    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, DURABLE, EFFECTIVE, ENFORCED, LANE_READY,
     NAMESPACES_CLAIMED, PROGRAMMED, READY, find,
 };
 use crds::{Tenant, TenantStatus};
@@ -15,6 +15,7 @@ use policy::effective::PLAN;
 use policy::snapshot::Snapshot;
 
 use super::placement::isolation;
+use super::slices::MOVING;
 use super::validate::Refusal;
 use super::{Hindrance, Round, limits};
 use crate::audits::Counted;
@@ -24,6 +25,7 @@ use crate::context::Context;
 use crate::controllers::enforced::{self, Standing};
 use crate::controllers::{waiting, write};
 use crate::errors::Failure;
+use crate::moves::Standing as Moved;
 
 /// Writes the status if it differs. Returns when to look again, if it changes by time.
 ///
@@ -36,9 +38,11 @@ pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Opti
     let standing = standing(ctx, tenant);
     let publication = ctx.publications.get(&tenant.name_any());
     let snapshot = publication.as_deref().map(|publication| publication.snapshot.as_ref());
-    let counted = snapshot.map_or(Counted::NotYet, |snapshot| ctx.audits.of(&snapshot.lane, snapshot.number));
+    let counted = snapshot
+        .map_or(Counted::NotYet, |snapshot| ctx.audits.of_all(&ctx.moves.lanes(snapshot), snapshot.number));
+    let moved = snapshot.map_or(Moved::Never, |snapshot| ctx.moves.standing(snapshot.number));
     let durable = ctx.durability.of(ctx.settings.replicas);
-    let facts = Facts { standing: standing.as_ref(), counted: &counted, durable: &durable };
+    let facts = Facts { standing: standing.as_ref(), counted: &counted, durable: &durable, moved: &moved };
     let (status, again) = compute(tenant, round, snapshot, &facts, clock::now());
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
@@ -53,7 +57,17 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
     let old = tenant.status.clone().unwrap_or_default();
     let generation = tenant.metadata.generation;
     let mut statements = Statements::default();
-    for kind in [ACCEPTED, PROGRAMMED, ENFORCED, EFFECTIVE, NAMESPACES_CLAIMED, COUNTS_RECONCILED, DURABLE] {
+    let kinds = [
+        ACCEPTED,
+        PROGRAMMED,
+        ENFORCED,
+        EFFECTIVE,
+        NAMESPACES_CLAIMED,
+        COUNTS_RECONCILED,
+        DURABLE,
+        LANE_READY,
+    ];
+    for kind in kinds {
         keep_current(&mut statements, kind, &old.conditions, generation);
     }
     failed(&mut statements, failure, &old.conditions, generation);
@@ -79,6 +93,7 @@ struct Facts<'a> {
     standing: Option<&'a Standing>,
     counted: &'a Counted,
     durable: &'a (ConditionStatus, Why),
+    moved: &'a Moved,
 }
 
 /// The status, and when it changes by time.
@@ -117,6 +132,7 @@ fn compute(
         again = [again, soon].into_iter().flatten().min();
     }
     counts(&mut statements, facts.counted);
+    lane(&mut statements, facts.moved, round);
     let (status, why) = facts.durable;
     statements.set(DURABLE, *status, why.clone());
     let placement = round.slice.as_ref().ok();
@@ -134,6 +150,24 @@ fn compute(
         limits_not_listed: limits.1,
     };
     (status, again)
+}
+
+fn lane(statements: &mut Statements, moved: &Moved, round: &Round) {
+    if let Err(Hindrance::Waiting(why)) = &round.slice
+        && why.reason == MOVING
+    {
+        statements.no(LANE_READY, why.clone());
+        return;
+    }
+    match moved {
+        Moved::Never => {}
+        Moved::Moving(message) => {
+            statements.no(LANE_READY, Why::new(MOVING, message.clone()));
+        }
+        Moved::Settled(lane) => {
+            statements.yes(LANE_READY, "Settled", &format!("the tenant's events go to {}", lane.stream()));
+        }
+    }
 }
 
 fn counts(statements: &mut Statements, counted: &Counted) {

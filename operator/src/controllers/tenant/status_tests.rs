@@ -41,7 +41,13 @@ fn computed(
     now: Timestamp,
 ) -> (TenantStatus, Option<Duration>) {
     let durable = (ConditionStatus::True, Why::new("SingleCopy", "on one disk"));
-    compute(tenant, round, snapshot, &Facts { standing, counted, durable: &durable }, now)
+    compute(
+        tenant,
+        round,
+        snapshot,
+        &Facts { standing, counted, durable: &durable, moved: &Moved::Never },
+        now,
+    )
 }
 
 fn at(second: i64) -> Timestamp {

@@ -1,0 +1,71 @@
+//! A tenant that moves between lanes: its events are one set, wherever they are.
+
+use std::time::Duration;
+
+use system_tests::{World, event, eventually, within};
+
+use crate::pools::{pool, says};
+
+pub const TESTS: &[crate::Test] =
+    &[("a_tenant_moves_to_a_lane_of_its_own_and_back_and_repeats_are_recognised", there_and_back)];
+
+const LIMIT: &str = r"
+apiVersion: meterplane.io/v1alpha1
+kind: UsageLimit
+metadata: {name: all, namespace: NAME}
+spec: {per: Tenant, quota: {max: 60, period: Total}}
+";
+
+fn move_to(world: &World, name: &str, isolation: &str, stream: &str) {
+    let patch = format!(r#"{{"spec":{{"isolation":"{isolation}"}}}}"#);
+    world.kubectl(&["patch", "tenant", name, "--type=merge", "--patch", &patch]);
+    within(Duration::from_secs(60), &format!("{name} is in {stream}"), || {
+        let path = "--output=jsonpath={.status.stream} {.status.conditions[?(@.type==\"LaneReady\")]}";
+        let said = world.try_kubectl(&["get", "tenant", name, path])?;
+        let arrived = said.starts_with(&format!("{stream} ")) && said.contains(r#""reason":"Settled""#);
+        arrived.then_some(()).ok_or(said)
+    });
+}
+
+fn rows(world: &World, table: &str) -> String {
+    world.clickhouse(&format!("SELECT count() FROM {table}")).concat()
+}
+
+fn there_and_back(world: &World) {
+    world.apply(&pool("moving", 40, 1, ""));
+    world.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "lanepool/moving"]);
+    let (mover, other) = (world.tenant_on("moving", "mover", LIMIT), world.tenant_on("moving", "rester", ""));
+    mover.post_many(world, "a", 20);
+    other.post_many(world, "a", 3);
+    mover.shows(world, 20);
+
+    move_to(world, "mover", "Dedicated", "USAGE_mover");
+    mover.shows(world, 20);
+    // The same events again, and new ones.
+    mover.post_many(world, "a", 10);
+    mover.post_many(world, "b", 8);
+    mover.shows(world, 28);
+    let counts = ["pool_40.events_raw", "tenant_mover.events_raw", "tenant_mover.removed"];
+    eventually("repeats are removed where they came", || {
+        let found = counts.map(|table| rows(world, table));
+        (found == ["23", "8", "10"]).then_some(()).ok_or(format!("{found:?}"))
+    });
+
+    move_to(world, "mover", "Pooled", "USAGE_POOL_40");
+    mover.post_many(world, "b", 8);
+    mover.post_many(world, "c", 4);
+    mover.shows(world, 32);
+    other.post_many(world, "b", 2);
+    other.shows(world, 5);
+    assert_eq!(rows(world, "tenant_mover.events_raw"), "8", "rows stay where they are");
+    says(world, "tenant", "mover", "CountsReconciled", "Reconciled");
+    // 60 units: 32 events are stored, and what 18 repeats took in two lanes comes back.
+    let mut more = 0;
+    within(Duration::from_secs(90), "what repeats took in both lanes comes back", || {
+        let answer = mover.post(world, more, &event(&format!("d-{more}"), "login", "ann"));
+        more += usize::from(answer.status == 202);
+        (more == 28).then_some(()).ok_or(format!("{more}: {}", answer.body))
+    });
+    assert_eq!(mover.post(world, 0, &event("e", "login", "ann")).status, 429);
+    mover.shows(world, 60);
+}
