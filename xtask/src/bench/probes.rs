@@ -13,11 +13,11 @@ use crate::simulate::spread::Spread;
 use crate::{Error, Result};
 
 /// Probes at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 /// Nobody looks sooner than this …
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// … and then this often: what a probe tells is up to so much too long.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a probe may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
