@@ -62,7 +62,8 @@ pub struct TenantSpec {
     #[x_kube(validation = Rule::new("self.all(name, !name.startsWith('kube-'))")
         .message("system namespaces (kube-*) cannot belong to a tenant"))]
     pub namespaces: Vec<String>,
-    /// Whether the tenant's events have a stream and table of their own. Without it, the plan decides at creation.
+    /// Whether the tenant's events have a stream and table of their own. Without it, the plan decides at creation. A change moves the
+    /// tenant while its apps send; `LaneReady` says how far that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
     /// IANA time zone in which the tenant's days and months begin.

@@ -35,6 +35,8 @@ pub enum LaneState {
     Retrying = 2,
     /// A person has to act.
     Stuck = 3,
+    /// Another lane decides about a tenant whose events are next; it was asked to let this one.
+    Waiting = 4,
 }
 
 /// Handles of every metric.

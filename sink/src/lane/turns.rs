@@ -11,6 +11,7 @@ use jetstream::lane_reader::stream_created_ms;
 
 use super::{Holder, LOAD_AGAIN, LOAD_ROWS, newest};
 use crate::lookup;
+use crate::metrics::LaneState;
 use crate::port::Stop;
 
 /// How long a seat is waited for before it is looked at again.
@@ -40,6 +41,7 @@ impl Holder<'_> {
 
     /// Waits for a seat that was asked for, or until another lane asks for one of this.
     pub(super) async fn wait_for_seats(&mut self) -> Result<(), Stop> {
+        self.context.metrics.state.get_or_create(&self.label).set(LaneState::Waiting as i64);
         let (mut changes, mut shutdown) = (self.context.seats.changes(), self.context.shutdown.clone());
         changes.mark_unchanged();
         tokio::select! {

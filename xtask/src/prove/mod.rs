@@ -18,6 +18,7 @@ mod ledger;
 mod ledger_cost;
 mod limits;
 mod load;
+mod moves;
 mod nats;
 mod outages;
 mod pods;
@@ -50,6 +51,8 @@ pub enum Name {
     Faults,
     /// Sink and ingest die, stand still and fail at every named place of the protocol.
     CrashPoints,
+    /// Tenants move between lanes under load, a pod stands still across each cut-over: none lost, none twice, queries never show less.
+    Moves,
     /// ClickHouse and NATS away, a full disk, lost answers: refused or kept, never lost.
     Outages,
     /// Many tenants loaded: a changed limit is in force on every pod within a second; pods that cannot follow admit nothing.
@@ -113,6 +116,9 @@ pub struct Args {
     /// Leave pods and NATS alone: then nothing may be left unused either.
     #[arg(long)]
     calm: bool,
+    /// Put in a fault that the proof must find (`moves`): then it must fail.
+    #[arg(long)]
+    planted: bool,
     /// Tenants of `enforcement`, when the machine has no room for as many as its scale says.
     #[arg(long)]
     tenants: Option<usize>,
@@ -161,6 +167,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Enforcement => enforcement::round(&job, seed)?,
             Name::Faults => conservation::round(&job, seed)?,
             Name::CrashPoints => crash_points::round(&job, seed)?,
+            Name::Moves => moves::round(&job, seed)?,
             Name::Outages => outages::round(&job, seed)?,
             Name::LedgerCost => ledger_cost::round(&job, seed)?,
         };

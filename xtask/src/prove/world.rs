@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use event::Lane;
 
 use super::Job;
 use super::outages::disk::Disk;
@@ -27,6 +28,8 @@ pub struct World {
     pub pods: usize,
     /// Sinks.
     pub sinks: usize,
+    /// Lanes beyond those that its tenants have at first.
+    pub lanes: Vec<Lane>,
     /// Unmounted after the platform has ended.
     disk: Option<Disk>,
 }
@@ -42,13 +45,22 @@ pub struct Shape {
     pub nats_disk_mib: Option<u32>,
     /// Whether sink and ingest have their crash points.
     pub crash_points: bool,
+    /// Lanes that tenants get later.
+    pub lanes: Vec<Lane>,
     /// Environment of a workload beyond its own, by its name.
     pub env: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { pods: PODS, sinks: 1, nats_disk_mib: None, crash_points: false, env: BTreeMap::new() }
+        Self {
+            pods: PODS,
+            sinks: 1,
+            nats_disk_mib: None,
+            crash_points: false,
+            lanes: vec![],
+            env: BTreeMap::new(),
+        }
     }
 }
 
@@ -66,7 +78,7 @@ impl World {
     /// # Errors
     /// One sentence that says what to do.
     pub fn of(job: &Job<'_>, shape: Shape) -> Result<Self> {
-        let Shape { pods, sinks, nats_disk_mib, crash_points, mut env } = shape;
+        let Shape { pods, sinks, nats_disk_mib, crash_points, lanes, mut env } = shape;
         let options = Options::dev()?;
         let dir = options.paths.dev.join("prove");
         Disk::clear(&dir.join("nats"));
@@ -89,7 +101,7 @@ impl World {
             cancel: job.cancel.clone(),
             ..options
         })?;
-        Ok(Self { platform, http: Http::new(Duration::from_secs(30)), pods, sinks, disk })
+        Ok(Self { platform, http: Http::new(Duration::from_secs(30)), pods, sinks, lanes, disk })
     }
 
     /// Applies YAML and waits until the tenant, its limits and its key are ready and every pod knows the key, which it returns.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clickhouse::databases::DatabaseSpec;
+use clickhouse::schema::Retention;
 use event::{Lane, Stamp, TenantName, TenantNumber};
 use jetstream::{LaneSettings, StreamSpec, StreamState};
 use vault::KeySpec;
@@ -38,7 +39,8 @@ pub fn placed_retention(stream: &StreamState) -> Option<u32> {
     stream.metadata.get(PLACED_RETENTION)?.parse().ok()
 }
 
-/// Says what the tenant should have. `placed` is the plan's retention of the time when the tenant was placed in `lane`.
+/// Says what the tenant should have. `placed` is the plan's retention of the time when the tenant was placed; `has_rows`: it has had a lane
+/// of its own, whose tables stay.
 ///
 /// # Errors
 /// When the lineage is not a UID.
@@ -46,7 +48,7 @@ pub fn build(
     name: &TenantName,
     validated: &Validated,
     stamp: &Stamp,
-    lane: Lane,
+    (lane, has_rows): (Lane, bool),
     placed: Option<u32>,
     settings: &Settings,
 ) -> Result<Desired, Why> {
@@ -61,7 +63,10 @@ pub fn build(
             stream.metadata = BTreeMap::from([(PLACED_RETENTION.to_owned(), placed.to_string())]);
             (Some(stream), DatabaseSpec::dedicated(name, number, days, stamp))
         }
-        Lane::Pooled(_) => (None, DatabaseSpec::pooled(name, number, [&lane], stamp)),
+        Lane::Pooled(_) => {
+            let tables = has_rows.then_some(Retention::Days(days));
+            (None, DatabaseSpec { tables, ..DatabaseSpec::pooled(name, number, [&lane], stamp) })
+        }
     };
     Ok(Desired {
         stream,
@@ -93,7 +98,7 @@ mod tests {
         let validated = validate(&acme(change), Some(&pro(|_| {})), &settings()).unwrap();
         let name = "acme".parse().unwrap();
         let stamp = claim(&validated.owner("dev", &name), &[]).unwrap().stamp;
-        build(&name, &validated, &stamp, lane, placed, &settings()).unwrap()
+        build(&name, &validated, &stamp, (lane, false), placed, &settings()).unwrap()
     }
 
     fn own() -> Lane {

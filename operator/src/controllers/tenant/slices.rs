@@ -195,8 +195,9 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
         Some(stream) => placed_retention(stream),
         None => place.as_ref().map(|place| place.retention_days),
     };
-    let desired =
-        build(&name, validated, &claim.stamp, lane, retention, &ctx.settings).map_err(Hindrance::Stalled)?;
+    let has_rows = found.database.present().is_some_and(|database| !database.tables.is_empty());
+    let desired = build(&name, validated, &claim.stamp, (lane, has_rows), retention, &ctx.settings)
+        .map_err(Hindrance::Stalled)?;
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::finalizer(&api, &ctx.tenants, tenant, FINALIZER, true).await?;

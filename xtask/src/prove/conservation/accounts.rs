@@ -100,7 +100,7 @@ fn read(world: &World) -> Result<Vec<Account>> {
         let audit = of(&audits, &lane).and_then(|value| Audit::decode(&value));
         Ok(Account { last, sunk, audit: audit.unwrap_or_else(|| Audit::first(0)), lane })
     };
-    tenants::lanes()?.into_iter().map(account).collect()
+    tenants::lanes()?.into_iter().chain(world.lanes.iter().cloned()).map(account).collect()
 }
 
 /// Puts what the accounts say into the round.

@@ -73,6 +73,7 @@ apiVersion: meterplane.io/v1alpha1
 kind: Plan
 metadata: {{name: conservation-own}}
 spec:
+  pool: conservation
   limits:
   - {{name: room, per: Tenant, mode: Observe, quota: {{max: {events}, period: Month}}}}
 "
