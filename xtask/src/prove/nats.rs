@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::platform::Platform;
@@ -55,6 +57,38 @@ pub fn request(platform: &Platform, subject: &str, payload: &str) -> Result<Valu
     match value["error"]["description"].as_str() {
         Some(error) => Err(connection.failed(error)),
         None => Ok(value),
+    }
+}
+
+/// One header and the payload of a message as `STREAM.MSG.GET` answers it.
+pub fn stored(message: &Value, header: &str) -> Option<(String, Vec<u8>)> {
+    let decoded = |field: &str| STANDARD.decode(message[field].as_str()?).ok();
+    let head = String::from_utf8(decoded("hdrs")?).ok()?;
+    let value = head.lines().find_map(|line| line.strip_prefix(header)?.strip_prefix(':'))?;
+    Some((value.trim().to_owned(), decoded("data")?))
+}
+
+/// Publishes bytes with one header, and waits until they are stored.
+///
+/// # Errors
+/// When the server cannot be asked, or says that it failed.
+pub fn publish(
+    platform: &Platform,
+    subject: &str,
+    (name, value): (&str, &str),
+    payload: &[u8],
+) -> Result<()> {
+    let head = format!("NATS/1.0\r\n{name}: {value}\r\n\r\n");
+    let mut connection = Connection::open(platform, subject)?;
+    let total = head.len() + payload.len();
+    connection.write(&format!("HPUB {subject} _INBOX.proof {} {total}\r\n{head}", head.len()))?;
+    connection.writer.write_all(payload).map_err(Error::io(subject.to_owned()))?;
+    connection.write("\r\n")?;
+    let (_, answer) = connection.answer()?;
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    match answer["error"]["description"].as_str() {
+        Some(error) => Err(connection.failed(error)),
+        None => Ok(()),
     }
 }
 

@@ -3,10 +3,12 @@
 //! ```text
 //! clients repeat until they are answered ──────────────────────────────────────────────────────────────.
 //! somebody asks for a tenant's events, again and again: never fewer than before, no id twice           +-> as `faults`
+//! packs that are in two lanes at once                                                                   |
 //! pod stopped ─> isolation changed ─> cut-over noted ─> pod goes on, with what it held ─> lane settled ─'
 //! ```
 //! Clients, books and verdict are those of `prove faults`.
 
+mod echoes;
 mod queries;
 
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use event::names::SEATS_BUCKET;
 use event::seat::Seat;
 use serde_json::{Value, json};
 
-use super::conservation::traffic::{Pace, Traffic};
+use super::conservation::traffic::Pace;
 use super::conservation::{self, Until, under_load};
 use super::report::Round;
 use super::world::{Shape, World};
@@ -38,6 +40,9 @@ const PER_SECOND: u64 = 800;
 
 /// Who moves, and whether it has a lane of its own at first.
 const MOVERS: [(&str, bool); 3] = [("users", false), ("total", true), ("free", false)];
+
+/// Those whose packs are put into both of their lanes: they have no quota that never starts anew.
+const ECHOED: [&str; 2] = ["users", "free"];
 
 /// A tenant's way to the other kind of lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +87,11 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     let shape = Shape { pods: SHAPE.0, sinks: SHAPE.1, lanes, ..Shape::default() };
     let pace = Pace { events: 10_000_000, per_second: PER_SECOND };
     let (mut world, traffic) = conservation::begin(job, seed, shape, pace)?;
-    let (moved, asked) = under_load(job, &traffic, Until::Done, |traffic| {
-        queries::meanwhile(job, &world, &names(), || move_all(job, &world, traffic, &steps))
+    let (moved, echoes, asked) = under_load(job, &traffic, Until::Done, |_| {
+        let ((moved, echoes), asked) = queries::meanwhile(job, &world, &names(), || {
+            echoes::meanwhile(&world, &ECHOED, job.args.planted, || move_all(job, &world, &steps))
+        })?;
+        Ok((moved, echoes, asked))
     })?;
     let mut round = Round { seed, ..Round::default() };
     // A lane of one's own is there only once somebody has moved to it.
@@ -94,6 +102,8 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
         moved.iter().map(|one| one.late).sum::<u64>(),
     );
     round.at_most("moves that did not arrive", (steps.len() - moved.len()) as f64, 0.0);
+    round.number("packs that were in two lanes", echoes);
+    round.at_most("rounds without a pack in two lanes", f64::from(u8::from(echoes == 0)), 0.0);
     asked.judge(&mut round);
     conservation::judge(job, &world, &traffic, &mut round)?;
     round.seconds = began.elapsed().as_secs();
@@ -132,7 +142,7 @@ impl Moved {
     }
 }
 
-fn move_all(job: &Job<'_>, world: &World, _: &Traffic, steps: &[Step]) -> Result<Vec<Moved>> {
+fn move_all(job: &Job<'_>, world: &World, steps: &[Step]) -> Result<Vec<Moved>> {
     let mut moved = Vec::new();
     for step in steps {
         job.cancel.pause(BETWEEN)?;
@@ -185,24 +195,10 @@ fn one(job: &Job<'_>, world: &World, step: Step) -> Result<Option<Moved>> {
 fn cut_over(job: &Job<'_>, world: &World, step: &Step) -> Result<Option<u64>> {
     let patch = json!({"spec": {"isolation": isolation(step)}}).to_string();
     world.platform.kubectl().run(&["patch", "tenant", step.tenant, "--type=merge", "--patch", &patch])?;
-    let mut planted = false;
     job.cancel.until(MOVED_WITHIN, LOOK_EVERY, || {
-        let Some((key, seat)) = seat(world, step.tenant)? else { return Ok(None) };
-        if job.args.planted && !planted && seat.moving.is_some() {
-            plant(world, &key, seat.clone())?;
-            planted = true;
-        }
-        Ok(seat.moving.and_then(|moving| moving.cut_over).map(|mark| mark.sequence))
+        let moving = seat(world, step.tenant)?.and_then(|(_, seat)| seat.moving);
+        Ok(moving.and_then(|moving| moving.cut_over).map(|mark| mark.sequence))
     })
-}
-
-/// The fault that the checker must find: the new lane decides at once, and looks nowhere else.
-fn plant(world: &World, key: &str, seat: Seat) -> Result<()> {
-    let lone =
-        Seat { lanes: vec![seat.home().clone()], at: seat.home().clone(), by: None, asked: vec![], ..seat };
-    let wrong = |e: serde_json::Error| Error::Format { what: "a seat".into(), detail: e.to_string() };
-    let text = serde_json::to_string(&lone).map_err(wrong)?;
-    nats::request(&world.platform, &format!("$KV.{SEATS_BUCKET}.{key}"), &text).map(drop)
 }
 
 /// A tenant's seat and its key, once it has moved.
