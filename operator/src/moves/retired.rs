@@ -4,7 +4,7 @@ use event::audit::Audit;
 use event::names::{AUDITS_BUCKET, INTENTS_BUCKET};
 use event::seat::Seat;
 use event::{Lane, Observed, Ownership, Position, TenantNumber};
-use jetstream::{Bucket, StreamState, Streams};
+use jetstream::{Bucket, Streams};
 use kube::ResourceExt;
 
 use crate::context::Context;
@@ -39,7 +39,9 @@ pub async fn look(ctx: &Context, number: TenantNumber, seat: &Seat) -> Result<()
     let audits = Bucket::open(&ctx.nats, AUDITS_BUCKET).await?;
     let audit = audits.get(&lane.to_string()).await?.filter(|entry| !entry.deleted);
     let audit = audit.and_then(|entry| Audit::decode(&entry.value));
-    if !is_done(&stream, sunk, audit.as_ref()) {
+    let epoch = i64::try_from(stream.created_ms).unwrap_or(i64::MAX);
+    let end = Position { epoch, sequence: stream.last_seq };
+    if !is_done(stream.messages, end, sunk, audit.as_ref()) {
         return Ok(());
     }
     ctx.nats.delete(&stream.name, &stamp).await?;
@@ -52,11 +54,27 @@ pub async fn look(ctx: &Context, number: TenantNumber, seat: &Seat) -> Result<()
     Ok(())
 }
 
-/// Whether everything that the stream ever held is in the tables and counted, and nothing is in it.
-fn is_done(stream: &StreamState, sunk: Option<Position>, audit: Option<&Audit>) -> bool {
-    let end =
-        Position { epoch: i64::try_from(stream.created_ms).unwrap_or(i64::MAX), sequence: stream.last_seq };
+/// Whether everything that a stream with this `end` ever held is in the tables and counted, and nothing is in it.
+fn is_done(messages: u64, end: Position, sunk: Option<Position>, audit: Option<&Audit>) -> bool {
     let counted = audit
         .is_some_and(|audit| (audit.epoch, audit.upto) == (end.epoch, end.sequence) && audit.open.is_empty());
-    stream.messages == 0 && (end.sequence == 0 || sunk.is_some_and(|sunk| sunk.has_passed(&end)) && counted)
+    messages == 0 && (end.sequence == 0 || (sunk.is_some_and(|sunk| sunk.has_passed(&end)) && counted))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_goes_when_it_is_sunk_counted_and_empty() {
+        let at = |sequence| Position { epoch: 7, sequence };
+        let counted = |upto| Audit::first(7).close(upto, 0, &BTreeMap::new(), 0);
+        assert!(is_done(0, at(9), Some(at(9)), Some(&counted(9))));
+        assert!(is_done(0, at(0), None, None), "nobody ever wrote there");
+        assert!(!is_done(1, at(9), Some(at(9)), Some(&counted(9))), "what is in it may have to be put back");
+        assert!(!is_done(0, at(9), Some(at(8)), Some(&counted(9))));
+        assert!(!is_done(0, at(9), Some(at(9)), Some(&counted(8))) && !is_done(0, at(9), Some(at(9)), None));
+    }
 }
