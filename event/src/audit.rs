@@ -51,6 +51,13 @@ impl Counts {
         self.duplicates += other.duplicates;
         self.dead += other.dead;
     }
+
+    fn take(&mut self, other: &Self) {
+        self.packed = self.packed.saturating_sub(other.packed);
+        self.stored = self.stored.saturating_sub(other.stored);
+        self.duplicates = self.duplicates.saturating_sub(other.duplicates);
+        self.dead = self.dead.saturating_sub(other.dead);
+    }
 }
 
 /// A range in which a tenant's counts do not add up.
@@ -100,6 +107,9 @@ pub struct Audit {
     pub total: Counts,
     /// What does not.
     pub open: Vec<Difference>,
+    /// Ranges that add up because events are dead; they are counted again, since a later build may be able to read those.
+    #[serde(default)]
+    pub letters: Vec<Difference>,
     /// How far it was in the last minutes, oldest first.
     #[serde(default)]
     pub marks: Vec<Mark>,
@@ -119,8 +129,8 @@ const SAME_START_MS: i64 = 5_000;
 impl Audit {
     /// Before anything was counted.
     pub fn first(epoch: i64) -> Self {
-        let (total, open, marks) = (Counts::default(), Vec::new(), Vec::new());
-        Self { version: VERSION, epoch, upto: 0, gone: 0, total, open, marks, server_started_ms: 0 }
+        let (total, open, letters, marks) = (Counts::default(), Vec::new(), Vec::new(), Vec::new());
+        Self { version: VERSION, epoch, upto: 0, gone: 0, total, open, letters, marks, server_started_ms: 0 }
     }
 
     /// The same lane with a stream that was made anew: what did not add up still does not.
@@ -142,7 +152,9 @@ impl Audit {
         self.marks.truncate(written + 1);
         if let Some(mark) = self.marks.last() {
             (self.upto, self.gone, self.total) = (mark.upto, mark.gone, mark.total);
-            self.open.retain(|open| open.epoch != self.epoch || open.hi <= mark.upto);
+            for ranges in [&mut self.open, &mut self.letters] {
+                ranges.retain(|range| range.epoch != self.epoch || range.hi <= mark.upto);
+            }
         }
         self
     }
@@ -150,7 +162,17 @@ impl Audit {
     /// Without differences of a tenant whose rows were removed for good.
     pub fn forget(mut self, tenant: TenantNumber) -> Self {
         self.open.retain(|open| open.tenant != tenant);
+        self.letters.retain(|letters| letters.tenant != tenant);
         self
+    }
+
+    /// Events of a tenant that are dead.
+    pub fn dead(&self, tenant: TenantNumber) -> u64 {
+        self.letters
+            .iter()
+            .filter(|letters| letters.tenant == tenant)
+            .map(|letters| letters.counts.dead)
+            .sum()
     }
 
     /// First and last messages of ranges in which events are missing, and have been for longer than a table may be behind.
@@ -183,11 +205,11 @@ impl Audit {
         self.mark(now_ms);
         let (epoch, lo) = (self.epoch, self.upto + 1 + gone);
         for (&tenant, &counts) in counted {
+            let range = Difference { tenant, epoch, lo, hi, since_ms: now_ms, stands: false, counts };
             if counts.add_up() {
-                self.total.add(&counts);
+                self.added_up(range);
             } else {
-                let since_ms = now_ms;
-                self.open.push(Difference { tenant, epoch, lo, hi, since_ms, stands: false, counts });
+                self.open.push(range);
             }
         }
         (self.upto, self.gone) = (hi, self.gone + gone);
@@ -202,12 +224,36 @@ impl Audit {
         };
         if counts.add_up() {
             self.open.retain(|known| !is_it(known));
-            self.total.add(&counts);
+            self.added_up(Difference { counts, ..of.clone() });
         } else if let Some(known) = self.open.iter_mut().find(|known| is_it(known)) {
             known.counts = counts;
             known.stands = now_ms - known.since_ms >= grace_ms;
         }
         self
+    }
+
+    /// With what the tables hold now of a range that has dead letters.
+    pub fn reread(mut self, of: &Difference, rows: Counts, now_ms: i64) -> Self {
+        let counts = Counts { packed: of.counts.packed, ..rows };
+        if counts == of.counts {
+            return self;
+        }
+        self.letters.retain(|known| known != of);
+        self.total.take(&of.counts);
+        let range = Difference { counts, since_ms: now_ms, ..of.clone() };
+        if counts.add_up() {
+            self.added_up(range);
+        } else {
+            self.open.push(range);
+        }
+        self
+    }
+
+    fn added_up(&mut self, range: Difference) {
+        self.total.add(&range.counts);
+        if range.counts.dead > 0 && self.letters.len() < MAX_OPEN {
+            self.letters.push(range);
+        }
     }
 
     /// The first difference of a tenant that stands.
@@ -242,6 +288,20 @@ mod tests {
 
     fn counts(packed: u64, stored: u64, duplicates: u64) -> Counts {
         Counts { packed, stored, duplicates, ..Counts::default() }
+    }
+
+    #[test]
+    fn dead_letters_are_counted_again_until_somebody_has_read_them() {
+        let with = |stored, dead| Counts { dead, ..counts(5, stored, 0) };
+        let audit = Audit::first(1).close(10, 0, &[(T, with(3, 2))].into(), 1_000);
+        assert_eq!((audit.dead(T), audit.total, audit.open.len()), (2, with(3, 2), 0));
+        let letters = audit.letters[0].clone();
+        assert_eq!(audit.clone().reread(&letters, with(3, 2), 2_000), audit);
+        let read = audit.clone().reread(&letters, with(5, 0), 2_000);
+        assert_eq!((read.dead(T), read.total, read.letters.len()), (0, with(5, 0), 0));
+        let short = audit.reread(&letters, with(4, 0), 2_000);
+        assert_eq!((short.total, short.open.len(), short.open[0].since_ms), (counts(0, 0, 0), 1, 2_000));
+        assert_eq!(short.forget(T).open.len(), 0);
     }
 
     #[test]

@@ -203,6 +203,12 @@ pub struct Pack<'a> {
     pub events: Vec<PackedEvent<'a>>,
 }
 
+/// Reads [`Writer::counts_header`]: events by tenant. What is not of that form counts nothing.
+pub fn read_counts(header: &str) -> impl Iterator<Item = (TenantNumber, u64)> {
+    let pairs = header.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.filter_map(|(tenant, count)| Some((TenantNumber(tenant.parse().ok()?), count.parse().ok()?)))
+}
+
 /// Why bytes are not a pack that this build can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {

@@ -22,8 +22,11 @@ pub struct Audits(RwLock<HashMap<Lane, Audit>>);
 pub enum Counted {
     /// Nothing was counted yet.
     NotYet,
-    /// Everything that was counted adds up.
-    AddsUp,
+    /// Everything that was counted adds up; so many events only because they are dead.
+    AddsUp {
+        /// Events of packs that nobody could read.
+        dead: u64,
+    },
     /// It does not; a sentence says where.
     Differs(String),
 }
@@ -34,7 +37,7 @@ impl Audits {
         match self.0.read().get(lane) {
             None => Counted::NotYet,
             Some(audit) if audit.is_stuck() && audit.difference(tenant).is_none() => Counted::NotYet,
-            Some(audit) => audit.difference(tenant).map_or(Counted::AddsUp, |difference| {
+            Some(audit) => audit.difference(tenant).map_or(Counted::AddsUp { dead: audit.dead(tenant) }, |difference| {
                 let counts = difference.counts;
                 Counted::Differs(format!(
                     "lane {lane}, messages {} to {}: {} events were packed, {} are stored, {} of them twice, {} were repeats, \
@@ -58,16 +61,21 @@ impl Audits {
         let is_stuck = lanes.iter().any(|lane| stuck(&lane));
         drop(known);
         let all: Vec<Counted> = lanes.iter().map(|lane| self.of(lane, tenant)).collect();
-        let adds_up = all.contains(&Counted::AddsUp) && !is_stuck;
-        let differs = all.into_iter().find(|counted| matches!(counted, Counted::Differs(_)));
-        differs.unwrap_or(if adds_up { Counted::AddsUp } else { Counted::NotYet })
+        let dead = all.iter().filter_map(|counted| match counted {
+            Counted::AddsUp { dead } => Some(*dead),
+            _ => None,
+        });
+        let adds_up = dead.reduce(|sum, dead| sum + dead).filter(|_| !is_stuck);
+        let adds_up = adds_up.map_or(Counted::NotYet, |dead| Counted::AddsUp { dead });
+        all.into_iter().find(|counted| matches!(counted, Counted::Differs(_))).unwrap_or(adds_up)
     }
 
     /// Takes over an audit; tenants of whom something else is to be said, and whether that is all of them.
     fn put(&self, lane: &Lane, audit: Audit) -> (BTreeSet<TenantNumber>, bool) {
         let differing = |audit: &Audit| -> BTreeSet<(TenantNumber, u64, u64, String)> {
             let standing = audit.open.iter().filter(|difference| difference.stands);
-            standing.map(|d| (d.tenant, d.lo, d.hi, format!("{:?}", d.counts))).collect()
+            let said = standing.chain(&audit.letters);
+            said.map(|d| (d.tenant, d.lo, d.hi, format!("{:?}", d.counts))).collect()
         };
         let now = differing(&audit);
         let stuck = audit.is_stuck();
@@ -126,20 +134,20 @@ mod tests {
         let counts = Counts { packed: 5, stored: 3, duplicates: 1, ..Counts::default() };
         let audit = Audit::first(1).close(9, 0, &[(one, counts)].into(), 0);
         assert_eq!(audits.put(&lane, audit.clone()), (BTreeSet::new(), true));
-        assert_eq!(audits.of(&lane, one), Counted::AddsUp, "it may only be late");
+        assert_eq!(audits.of(&lane, one), Counted::AddsUp { dead: 0 }, "it may only be late");
         let open = audit.open[0].clone();
         let standing = audit.recount(&open, counts, 60_000, 60_000);
         assert_eq!(audits.put(&lane, standing.clone()), ([one].into(), false));
         assert!(matches!(audits.of(&lane, one), Counted::Differs(why) if why.contains("messages 1 to 9: 5")));
-        assert_eq!(audits.of(&lane, two), Counted::AddsUp);
+        assert_eq!(audits.of(&lane, two), Counted::AddsUp { dead: 0 });
         let both = [Lane::Pooled(4), lane.clone()];
         assert!(matches!(audits.of_all(&both, one), Counted::Differs(_)), "also where it was before");
         assert_eq!(
             (audits.of_all(&both, two), audits.of_all(&both[..1], two)),
-            (Counted::AddsUp, Counted::NotYet)
+            (Counted::AddsUp { dead: 0 }, Counted::NotYet)
         );
         let mended = standing.recount(&open, Counts { stored: 4, ..counts }, 61_000, 60_000);
         assert_eq!(audits.put(&lane, mended), ([one].into(), false));
-        assert_eq!(audits.of(&lane, one), Counted::AddsUp);
+        assert_eq!(audits.of(&lane, one), Counted::AddsUp { dead: 0 });
     }
 }

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use clickhouse::Day;
-use event::pack::{Pack, PackError, PackedEvent};
-use event::{EventHash, Incarnation, PackId, TenantNumber};
+use event::decimal::Decimal;
+use event::pack::{Pack, PackError, PackedEvent, read_counts};
+use event::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
 use jetstream::LaneMessage;
 
 /// The subject's ending that tells a pack from a fence.
 const PACKS: &str = ".packs";
+/// Events that a dead letter may claim to have held; no pack holds as many.
+const MAX_DEAD: u64 = 1_000_000;
 
 /// An event's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +39,8 @@ pub struct Place<'a> {
     pub received_ms: i64,
     /// The event's day.
     pub day: Day,
+    /// Nobody can read it: all that is known of it is whose it was.
+    pub dead: bool,
     /// The event.
     pub event: &'a PackedEvent<'a>,
 }
@@ -53,6 +58,19 @@ struct Part<'a> {
     seq: u64,
     pack: Option<Pack<'a>>,
     days: Vec<Day>,
+    /// Why its pack cannot be read. The events that stand in its place are what its header counts.
+    dead: Option<String>,
+}
+
+/// A message whose pack cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its sequence: it stays in the stream as long as any message.
+    pub seq: u64,
+    /// Events that it held.
+    pub events: usize,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Consecutive messages, decoded.
@@ -62,25 +80,15 @@ pub struct Batch<'a> {
     first_ordinal: u32,
 }
 
-/// Why a message cannot be sunk. The lane stops there: skipping it would lose acknowledged events.
+/// A pack of a version that this build does not read. The lane stops there until a newer sink takes it: skipping it would lose
+/// acknowledged events, and nothing is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Undecodable {
-    /// Not a pack that this build reads.
-    #[error("message {seq}: {error}")]
-    Pack {
-        /// Its sequence.
-        seq: u64,
-        /// What is wrong with it.
-        error: PackError,
-    },
-    /// An event time that no table can hold.
-    #[error("message {seq}: event {idx} has a time outside of 1900 to 2299")]
-    Time {
-        /// Its sequence.
-        seq: u64,
-        /// The event's place in the pack.
-        idx: usize,
-    },
+#[error("message {seq}: {error}")]
+pub struct Undecodable {
+    /// Its sequence.
+    pub seq: u64,
+    /// What is said of it.
+    pub error: PackError,
 }
 
 /// Bounds of an intent.
@@ -136,13 +144,25 @@ impl<'a> Batch<'a> {
 
     /// The tenants of each message.
     pub fn tenants(&self) -> Vec<BTreeSet<TenantNumber>> {
-        let of = |part: &Part<'_>| part.events().iter().map(|event| event.tenant).collect();
+        // About what is dead nothing is decided.
+        let living = |part: &Part<'_>| part.dead.is_none();
+        let of = |part: &Part<'_>| {
+            part.events().iter().filter(|_| living(part)).map(|event| event.tenant).collect()
+        };
         self.parts.iter().map(of).collect()
     }
 
     /// Messages in it.
     pub fn messages(&self) -> usize {
         self.parts.len()
+    }
+
+    /// Messages in it whose packs cannot be read.
+    pub fn dead_letters(&self) -> impl Iterator<Item = DeadLetter> {
+        self.parts.iter().filter_map(|part| {
+            let (seq, events) = (part.seq, part.events().len());
+            part.dead.clone().map(|reason| DeadLetter { seq, events, reason })
+        })
     }
 
     /// Events in it.
@@ -174,20 +194,21 @@ impl<'a> Batch<'a> {
     pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
         let events = self.parts.iter().flat_map(|part| {
             part.pack.iter().flat_map(move |pack| {
-                (0u32..).zip(&pack.events).map(move |(idx, event)| (part.seq, idx, pack, event))
+                (0u32..).zip(&pack.events).map(move |(idx, event)| (part, idx, pack, event))
             })
         });
-        (self.first_ordinal..).zip(events).filter_map(|(ordinal, (seq, idx, pack, event))| {
+        (self.first_ordinal..).zip(events).filter_map(|(ordinal, (part, idx, pack, event))| {
             // Days were checked when the pack was decoded.
             let day = Day::of(event.time_ms)?;
             Some(Place {
                 ordinal,
-                seq,
+                seq: part.seq,
                 idx,
                 pack: pack.id,
                 incarnation: pack.incarnation,
                 received_ms: pack.received_ms,
                 day,
+                dead: part.dead.is_some(),
                 event,
             })
         })
@@ -198,21 +219,60 @@ impl<'a> Part<'a> {
     fn decode(message: &'a LaneMessage) -> Result<Self, Undecodable> {
         let seq = message.seq;
         if !message.subject.ends_with(PACKS) {
-            return Ok(Self { seq, pack: None, days: Vec::new() });
+            return Ok(Self { seq, pack: None, days: Vec::new(), dead: None });
         }
-        let pack = Pack::decode(&message.payload).map_err(|error| Undecodable::Pack { seq, error })?;
+        let pack = match Pack::decode(&message.payload) {
+            Ok(pack) => pack,
+            Err(error @ PackError::UnknownVersion(_)) => return Err(Undecodable { seq, error }),
+            Err(error) => return Ok(Self::dead(message, error.to_string())),
+        };
         let mut days = Vec::new();
         for (idx, event) in pack.events.iter().enumerate() {
-            let day = Day::of(event.time_ms).ok_or(Undecodable::Time { seq, idx })?;
+            let Some(day) = Day::of(event.time_ms) else {
+                return Ok(Self::dead(message, format!("event {idx} has a time outside of 1900 to 2299")));
+            };
             if !days.contains(&day) {
                 days.push(day);
             }
         }
-        Ok(Self { seq, pack: Some(pack), days })
+        Ok(Self { seq, pack: Some(pack), days, dead: None })
+    }
+
+    /// Stands for a pack that cannot be read: as many events as its header counts, about which nothing is known but whose they were.
+    fn dead(message: &LaneMessage, reason: String) -> Self {
+        let received_ms = i64::try_from(message.received_ms).unwrap_or(i64::MAX);
+        let counts: Vec<_> = read_counts(message.counts.as_deref().unwrap_or_default()).collect();
+        let claimed = counts.iter().fold(0u64, |sum, (_, events)| sum.saturating_add(*events));
+        let counts = if claimed > MAX_DEAD { Vec::new() } else { counts };
+        let events = counts.into_iter().flat_map(|(tenant, events)| {
+            std::iter::repeat_n(unknown(tenant, received_ms), usize::try_from(events).unwrap_or(0))
+        });
+        let (id, incarnation, events) = (PackId(0), Incarnation(0), events.collect());
+        let pack = Some(Pack { id, incarnation, received_ms, events });
+        Self { seq: message.seq, pack, days: Vec::new(), dead: Some(reason) }
     }
 
     fn events(&self) -> &[PackedEvent<'a>] {
         self.pack.as_ref().map_or(&[], |pack| &pack.events)
+    }
+}
+
+/// An event that nobody can read.
+fn unknown(tenant: TenantNumber, time_ms: i64) -> PackedEvent<'static> {
+    PackedEvent {
+        tenant,
+        retention_days: 0,
+        event_hash: EventHash(0),
+        user_key: UserKey(0),
+        time_ms,
+        value: Decimal::from_millionths(0),
+        latency_ms: None,
+        charges: Vec::new(),
+        source: "",
+        id: "",
+        feature: "",
+        user: "",
+        data: "",
     }
 }
 
@@ -249,14 +309,36 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_stops_the_lane_where_it_stands() {
+    fn what_a_newer_build_wrote_stops_the_lane_where_it_stands() {
         let mut newer = pack([(1, 0)]);
         newer[4] = 9;
         let messages = [message(1, &pack([(1, 0)])), message(2, &newer), message(3, &pack([(3, 0)]))];
         assert_eq!(cut(&messages), 1, "what is before it is sunk");
         let error = Batch::cut(&messages[1..], LIMITS).unwrap_err();
-        assert_eq!(error, Undecodable::Pack { seq: 2, error: PackError::UnknownVersion(9) });
-        let far = [message(4, &pack([(1, i64::MAX)]))];
-        assert_eq!(Batch::cut(&far, LIMITS).unwrap_err(), Undecodable::Time { seq: 4, idx: 0 });
+        assert_eq!(error, Undecodable { seq: 2, error: PackError::UnknownVersion(9) });
+    }
+
+    #[test]
+    fn what_nobody_can_read_is_dead_and_counted_by_its_header() {
+        let with = |seq, counts: &str, bytes: &[u8]| LaneMessage {
+            counts: Some(counts.to_owned()),
+            ..message(seq, bytes)
+        };
+        let messages = [
+            message(1, &pack([(1, 0)])),
+            with(2, "7=2,8=1", b"rubbish"),
+            with(3, "7=1", &pack([(1, i64::MAX)])),
+            with(4, "7=99999999999", b"boast"),
+            message(5, &pack([(2, 0)])),
+        ];
+        let batch = Batch::cut(&messages, Limits { events: 50, days: 2 }).unwrap();
+        let places: Vec<_> =
+            batch.places().map(|p| (p.ordinal, p.seq, p.idx, p.event.tenant.0, p.dead)).collect();
+        let dead = [(1, 2, 0, 7, true), (2, 2, 1, 7, true), (3, 2, 2, 8, true), (4, 3, 0, 7, true)];
+        assert_eq!(places[1..5], dead);
+        assert_eq!((batch.len(), places[5]), (6, (5, 5, 0, 1, false)));
+        let letters: Vec<_> = batch.dead_letters().map(|letter| (letter.seq, letter.events)).collect();
+        assert_eq!(letters, [(2, 3), (3, 1), (4, 0)]);
+        assert!(batch.tenants()[1].is_empty(), "nothing is decided about them");
     }
 }

@@ -20,6 +20,8 @@ pub struct Block {
     pub day: Option<Day>,
     /// How many rows.
     pub rows: u32,
+    /// How many of them are of dead events.
+    pub dead: u32,
     /// The rows.
     pub bytes: Bytes,
 }
@@ -69,10 +71,11 @@ impl Writer<'_> {
         wanted: impl Fn(&Place<'_>) -> bool,
     ) -> Blocks {
         let mut raw: BTreeMap<Day, (u32, Vec<u8>)> = BTreeMap::new();
-        let mut gone: (u32, Vec<u8>) = (0, Vec::new());
+        let (mut gone, mut dead): ((u32, Vec<u8>), u32) = ((0, Vec::new()), 0);
         for place in batch.places().filter(wanted) {
             if removed.contains(place.ordinal) {
                 gone.0 += 1;
+                dead += u32::from(place.dead);
                 self.removed_row(&place).encode(&mut gone.1);
             } else {
                 let (rows, bytes) = raw.entry(place.day).or_default();
@@ -80,12 +83,17 @@ impl Writer<'_> {
                 self.raw_row(&place).encode(bytes);
             }
         }
-        let block =
-            |table, day, (rows, bytes): (u32, Vec<u8>)| Block { table, day, rows, bytes: bytes.into() };
+        let block = |table, day, (rows, bytes): (u32, Vec<u8>)| Block {
+            table,
+            day,
+            rows,
+            dead: 0,
+            bytes: bytes.into(),
+        };
         Blocks {
             charges: None,
             raw: raw.into_iter().map(|(day, rows)| block(Table::Raw, Some(day), rows)).collect(),
-            removed: (gone.0 > 0).then(|| block(Table::Removed, None, gone)),
+            removed: (gone.0 > 0).then(|| Block { dead, ..block(Table::Removed, None, gone) }),
         }
     }
 
@@ -107,7 +115,7 @@ impl Writer<'_> {
         RemovedRow {
             tenant: place.event.tenant,
             event_hash: place.event.event_hash,
-            reason: Reason::Duplicate,
+            reason: if place.dead { Reason::Dead } else { Reason::Duplicate },
             received_ms: place.received_ms,
             pack: place.pack,
             origin: self.origin(place),

@@ -112,6 +112,6 @@ impl Writer<'_> {
             .encode(&mut bytes);
         }
         let rows = rows.len() as u32;
-        (rows > 0).then(|| Block { table: Table::Charges, day: None, rows, bytes: bytes.into() })
+        (rows > 0).then(|| Block { table: Table::Charges, day: None, dead: 0, rows, bytes: bytes.into() })
     }
 }

@@ -212,7 +212,7 @@ pub fn suspects(batch: &Batch<'_>, memory: &Memory, horizon_days: u32) -> Suspec
     let complete = since.is_some_and(|since| memory.covers(since));
     let mut since_ms = since.map_or(i64::MAX, Day::start_ms);
     let mut ask = Vec::new();
-    for place in batch.places() {
+    for place in batch.places().filter(|place| !place.dead) {
         // Backfilled events lie before the horizon; a repetition of one has the same time.
         let old = since.is_none_or(|since| place.day < since);
         if old {
@@ -228,12 +228,15 @@ pub fn suspects(batch: &Batch<'_>, memory: &Memory, horizon_days: u32) -> Suspec
     Suspects { ask, since_ms, since }
 }
 
-/// Which events of a batch are duplicates: of a stored one (`known`), or of an earlier one in the batch.
-pub fn duplicates(batch: &Batch<'_>, known: &HashSet<Id>) -> Removed {
+/// Which events of a batch are not stored: duplicates of a stored one (`known`) or of an earlier one in the batch, and dead ones.
+pub fn removed(batch: &Batch<'_>, known: &HashSet<Id>) -> Removed {
     let mut first: HashMap<Id, u32> = HashMap::with_capacity(batch.len() as usize);
     batch
         .places()
         .filter_map(|place| {
+            if place.dead {
+                return Some(place.ordinal);
+            }
             let repeated = first.insert(place.id(), place.ordinal).is_some();
             (repeated || known.contains(&place.id())).then_some(place.ordinal)
         })

@@ -59,8 +59,8 @@ fn a_complete_memory_asks_for_what_it_knows() {
 #[test]
 fn only_what_was_found_is_removed_and_the_first_of_a_batch_stays() {
     let messages = messages(&[(1, NOW), (2, NOW), (1, NOW - DAY), (3, NOW), (3, NOW)]);
-    let removed = duplicates(&batch(&messages), &HashSet::from([id(3)]));
-    assert_eq!(removed, [2, 3, 4].into_iter().collect());
+    let found = removed(&batch(&messages), &HashSet::from([id(3)]));
+    assert_eq!(found, [2, 3, 4].into_iter().collect());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use clickhouse::schema::Table;
 use crate::batch::{Batch, Place};
 use crate::blocks::{Blocks, Writer};
 use crate::charges;
-use crate::dedup::{Memory, duplicates, suspects};
+use crate::dedup::{Memory, removed, suspects};
 use crate::intent::{Contents, Record};
 use crate::port::{Certainty, Port, Positions, Stop};
 
@@ -29,6 +29,8 @@ pub struct Flushed {
     pub rows: u64,
     /// Duplicates.
     pub duplicates: u64,
+    /// Events that nobody can read.
+    pub dead: u64,
     /// Blocks inserted.
     pub blocks: u64,
     /// Rows that a killed server had lost.
@@ -54,7 +56,7 @@ pub async fn flush<P: Port>(
         [] => HashSet::new(),
         ids => port.known(ids, suspects.since_ms).await?,
     };
-    let removed = duplicates(batch, &known);
+    let removed = removed(batch, &known);
     let doubtful = charges::doubtful(batch, &removed);
     let landed = match doubtful.as_slice() {
         [] => HashSet::new(),
@@ -105,7 +107,10 @@ pub(crate) async fn insert<P: Port>(
         inserted.done.blocks += 1;
         match block.table {
             Table::Raw => inserted.done.rows += u64::from(block.rows),
-            Table::Removed => inserted.done.duplicates += u64::from(block.rows),
+            Table::Removed => {
+                inserted.done.duplicates += u64::from(block.rows - block.dead);
+                inserted.done.dead += u64::from(block.dead);
+            }
             Table::Charges | Table::Violations => {}
         }
     }
@@ -148,9 +153,14 @@ pub(crate) async fn confirm<P: Port>(
 fn missing(writer: &Writer<'_>, record: &Record, batch: &Batch<'_>, found: &Positions) -> Blocks {
     let raw: HashSet<&(u64, u32)> = found.raw.iter().collect();
     let removed: HashSet<&(u64, u32)> = found.removed.iter().collect();
+    let dead: HashSet<&(u64, u32)> = found.dead.iter().collect();
     let is_missing = |place: &Place<'_>| {
-        let at = (place.seq, place.idx);
-        if record.removed.contains(place.ordinal) { !removed.contains(&at) } else { !raw.contains(&at) }
+        let there = match (place.dead, record.removed.contains(place.ordinal)) {
+            (true, _) => &dead,
+            (false, true) => &removed,
+            (false, false) => &raw,
+        };
+        !there.contains(&(place.seq, place.idx))
     };
     let blocks = writer.encode(batch, &record.removed, is_missing);
     // Its rows go in together or not at all.
@@ -162,7 +172,7 @@ fn missing(writer: &Writer<'_>, record: &Record, batch: &Batch<'_>, found: &Posi
 /// Rows beyond the first of each position.
 fn excess(record: &Record, found: &Positions) -> u64 {
     let charges = found.charges.saturating_sub(record.charges);
-    let rows = found.raw.len() + found.removed.len();
-    let distinct: HashSet<&(u64, u32)> = found.raw.iter().chain(&found.removed).collect();
+    let rows = found.raw.len() + found.removed.len() + found.dead.len();
+    let distinct: HashSet<&(u64, u32)> = found.raw.iter().chain(&found.removed).chain(&found.dead).collect();
     (rows - distinct.len()) as u64 + u64::from(charges)
 }

@@ -11,13 +11,14 @@ use event::{Incarnation, Lane};
 use jetstream::lane_reader::stream_created_ms;
 use jetstream::{LaneReader, ReadError};
 
-use crate::batch::{Batch, Limits};
+use crate::batch::{Batch, DeadLetter, Limits};
 use crate::budget::Pace;
 use crate::context::Context;
 use crate::dedup::Memory;
 use crate::flush::{Flushed, flush};
 use crate::intent::{Record, State};
 use crate::live::LivePort;
+use crate::lookup;
 use crate::metrics::{LaneLabel, LaneState};
 use crate::pending::Pending;
 use crate::port::{Port, Stop};
@@ -127,6 +128,13 @@ async fn hold(
         Err(stop) => return stop,
     };
     let record = taken.record;
+    let letters = match lookup::dead_letters(&context.reader, lane, epoch).await {
+        Ok(letters) => letters,
+        Err(error) => {
+            tracing::warn!(lane = name, %error, "dead letters are not looked at until the lane is taken again");
+            Vec::new()
+        }
+    };
     tracing::info!(lane = name, next = record.next_seq(), replayed = taken.replayed.rows, "taken");
     let label = LaneLabel { lane: name.clone() };
     if taken.lost > 0 {
@@ -151,7 +159,7 @@ async fn hold(
         turn,
         turns: Turns::new(lane.clone(), me),
         missing: turns::Missing::new(),
-        repairs: Repairs::new(Instant::now()),
+        repairs: Repairs::new(Instant::now(), letters),
         unrepaired: None,
         context,
         lane,
@@ -285,6 +293,15 @@ impl Holder<'_> {
             #[cfg(feature = "crash-points")]
             crash_points::pass("P5").map_err(|failed| Stop::Lost(failed.to_string()))?;
             let flushed = flush(port, &self.name, record, memory, &batch, horizon).await?;
+            for DeadLetter { seq, events, reason } in batch.dead_letters() {
+                tracing::error!(
+                    lane = self.name,
+                    seq,
+                    events,
+                    reason,
+                    "a dead letter: a sink that can read it stores it, as long as the stream keeps it"
+                );
+            }
             #[cfg(feature = "crash-points")]
             crash_points::pass("P9").map_err(|failed| Stop::Lost(failed.to_string()))?;
             let since = batch.received_ms().and_then(|ms| Day::of(ms - i64::from(horizon) * 86_400_000));
@@ -345,6 +362,9 @@ impl Holder<'_> {
         let metrics = &self.context.metrics;
         metrics.rows.get_or_create(&self.label).inc_by(flushed.rows);
         metrics.duplicates.get_or_create(&self.label).inc_by(flushed.duplicates);
+        if flushed.dead > 0 {
+            metrics.dead.get_or_create(&self.label).inc_by(flushed.dead);
+        }
         if flushed.repaired > 0 {
             tracing::warn!(lane = self.name, rows = flushed.repaired, "inserted again what was missing");
             metrics.repaired.get_or_create(&self.label).inc_by(flushed.repaired);

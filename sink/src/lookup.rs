@@ -18,6 +18,8 @@ use crate::port::Positions;
 const IDS: usize = 4_000;
 /// Packs of one query, each with two such numbers.
 const PACKS: usize = 2_000;
+/// Dead letters that are looked at when a lane is taken.
+const LETTERS: u64 = 1_000;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether the lane has rows of this epoch.
@@ -103,10 +105,10 @@ pub async fn landed(
 /// Places of a record's range that are in the tables, and rows of its intent.
 pub async fn positions(client: &Client, lane: &Lane, record: &Record) -> Result<Positions, ClickHouseError> {
     let Record { epoch, lo, hi, .. } = *record;
-    let of = async |kind: Table| {
+    let of = async |kind: Table, which: &str| {
         let sql = format!(
             "SELECT seq, idx FROM {} WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
-             AND seq BETWEEN {{lo:UInt64}} AND {{hi:UInt64}}",
+             AND seq BETWEEN {{lo:UInt64}} AND {{hi:UInt64}}{which}",
             table(lane, kind)
         );
         let query =
@@ -116,7 +118,21 @@ pub async fn positions(client: &Client, lane: &Lane, record: &Record) -> Result<
     };
     // Most intents charge nothing that never starts anew: their lanes are not asked.
     let charges = if record.charges == 0 { 0 } else { charges(client, lane, record).await? };
-    Ok(Positions { raw: of(Table::Raw).await?, removed: of(Table::Removed).await?, charges })
+    let (raw, removed) = (of(Table::Raw, "").await?, of(Table::Removed, " AND reason = 'duplicate'").await?);
+    let dead = of(Table::Removed, " AND reason = 'dead'").await?;
+    Ok(Positions { raw, removed, dead, charges })
+}
+
+/// Messages that were dead letters when they were met, the last ones first. Some may have been read since.
+pub async fn dead_letters(client: &Client, lane: &Lane, epoch: i64) -> Result<Vec<u64>, ClickHouseError> {
+    let sql = format!(
+        "SELECT DISTINCT seq FROM {} WHERE lane = {{lane:String}} AND epoch = {{epoch:Int64}} \
+         AND reason = 'dead' ORDER BY seq DESC LIMIT {LETTERS}",
+        table(lane, Table::Removed)
+    );
+    let query = read(sql).bind("lane", lane.to_string()).bind("epoch", epoch);
+    let bytes = query.fetch_bytes("RowBinary", client).await?;
+    Ok(bytes.chunks_exact(8).filter_map(|row| row.try_into().ok().map(u64::from_le_bytes)).collect())
 }
 
 /// Rows of a record's intent in `charges`.

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub rows: Family<LaneLabel, Counter>,
     /// Events removed because they were stored before.
     pub duplicates: Family<LaneLabel, Counter>,
+    /// Events of packs that cannot be read.
+    pub dead: Family<LaneLabel, Counter>,
     /// Messages of the stream that are not sunk yet.
     pub lag: Family<LaneLabel, Gauge>,
     /// Milliseconds since the oldest of them was stored in the stream.
@@ -94,6 +96,7 @@ impl Metrics {
         let metrics = Self {
             rows: Family::default(),
             duplicates: Family::default(),
+            dead: Family::default(),
             lag: Family::default(),
             oldest_ms: Family::default(),
             state: Family::default(),
@@ -115,6 +118,7 @@ impl Metrics {
         let m = &metrics;
         registry.register("rows", "Rows stored in ClickHouse", m.rows.clone());
         registry.register("duplicates", "Events removed: stored before", m.duplicates.clone());
+        registry.register("dead", "Alert: events of packs that cannot be read", m.dead.clone());
         registry.register("lag_messages", "Messages not sunk yet", m.lag.clone());
         registry.register("oldest_unsunk_milliseconds", "Age of the oldest of them", m.oldest_ms.clone());
         let state = "0 another sink holds the lane, 1 sinking, 2 retrying (ClickHouse), 3 stuck (alert)";

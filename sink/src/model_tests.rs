@@ -176,7 +176,12 @@ impl Port for Model<'_> {
         let charges = self.world.charges.iter().filter(|row| row.intent == record.intent).count() as u32;
         let within =
             |rows: &[Row]| rows.iter().map(|row| row.at).filter(|at| (lo..=hi).contains(&at.0)).collect();
-        Ok(Positions { raw: within(&self.world.raw), removed: within(&self.world.removed), charges })
+        Ok(Positions {
+            raw: within(&self.world.raw),
+            removed: within(&self.world.removed),
+            charges,
+            ..Positions::default()
+        })
     }
 
     async fn settle(&mut self) {}

@@ -42,8 +42,10 @@ pub enum Certainty {
 pub struct Positions {
     /// In `events_raw`.
     pub raw: Vec<(u64, u32)>,
-    /// In `removed`.
+    /// In `removed`, as repeats.
     pub removed: Vec<(u64, u32)>,
+    /// In `removed`, as dead.
+    pub dead: Vec<(u64, u32)>,
     /// Rows of the intent in `charges`.
     pub charges: u32,
 }

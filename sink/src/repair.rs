@@ -29,18 +29,21 @@ const STEP: u64 = 200;
 pub struct Repairs {
     due: Instant,
     ranges: Vec<(u64, u64)>,
+    /// Dead letters that the lane had when it was taken: this build may be able to read them.
+    letters: Vec<u64>,
 }
 
 impl Repairs {
     /// Of a lane that is held from `now` on.
-    pub fn new(now: Instant) -> Self {
-        Self { due: now + SETTLED, ranges: Vec::new() }
+    pub fn new(now: Instant, letters: Vec<u64>) -> Self {
+        Self { due: now + SETTLED, ranges: Vec::new(), letters }
     }
 
     /// First and last message to look through now, if there are any. `gaps` are the audit's.
     pub fn next(&mut self, now: Instant, gaps: impl FnOnce() -> Vec<(u64, u64)>) -> Option<(u64, u64)> {
         if self.ranges.is_empty() && now >= self.due {
             self.ranges = gaps();
+            self.ranges.extend(self.letters.drain(..).map(|seq| (seq, seq)));
             if !self.ranges.is_empty() {
                 self.due = now + AGAIN;
             }
@@ -54,8 +57,8 @@ impl Repairs {
     }
 }
 
-/// Inserts what is missing of messages `lo..=hi`; `None` when it has to wait for a seat. `record` is closed; it takes a new number first, so that whoever lost the lane
-/// finds out, and no two attempts share a token.
+/// Inserts what is missing of messages `lo..=hi`; `None` when it has to wait for a seat. `record` is closed; it takes a new number
+/// first, so that whoever lost the lane finds out, and no two attempts share a token.
 ///
 /// Charges are not looked at: they go in before the events that they are about.
 pub async fn repair<P: Seats>(
@@ -72,24 +75,28 @@ pub async fn repair<P: Seats>(
     let batch = Batch::whole(&range.messages, 0).map_err(|error| stuck(&error))?;
     let found = port.positions(&Record { lo, hi, charges: 0, ..record.clone() }).await?;
     let there: HashSet<(u64, u32)> = found.raw.into_iter().chain(found.removed).collect();
+    // What was dead and can be read by now is missing.
+    let dead: HashSet<(u64, u32)> = found.dead.into_iter().collect();
+    let is_there = |at: &(u64, u32), is_dead: bool| there.contains(at) || is_dead && dead.contains(at);
     let missing: Vec<Place<'_>> =
-        batch.places().filter(|place| !there.contains(&(place.seq, place.idx))).collect();
+        batch.places().filter(|place| !is_there(&(place.seq, place.idx), place.dead)).collect();
     let (Some(received_ms), false) = (batch.received_ms(), missing.is_empty()) else {
         return Ok(Some(Flushed::default()));
     };
     // Of a tenant that has moved, another lane may be deciding.
-    if turns.admit(port, memory, &[missing.iter().map(|place| place.event.tenant).collect()]).await? == 0 {
+    let living = || missing.iter().filter(|place| !place.dead);
+    if turns.admit(port, memory, &[living().map(|place| place.event.tenant).collect()]).await? == 0 {
         return Ok(None);
     }
     // A repeat that came later may be stored by now, in the place of the one that is missing.
     let horizon_ms = received_ms.saturating_sub(i64::from(horizon_days) * 86_400_000);
-    let since_ms = missing.iter().map(|place| place.day.start_ms()).fold(horizon_ms, i64::min);
-    let mut ids: Vec<_> = missing.iter().map(Place::id).collect();
+    let since_ms = living().map(|place| place.day.start_ms()).fold(horizon_ms, i64::min);
+    let mut ids: Vec<_> = living().map(Place::id).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut stored = port.known(&ids, since_ms).await?;
-    let removed: Removed =
-        missing.iter().filter(|place| !stored.insert(place.id())).map(|place| place.ordinal).collect();
+    let goes = |place: &&Place<'_>| place.dead || !stored.insert(place.id());
+    let removed: Removed = missing.iter().filter(goes).map(|place| place.ordinal).collect();
 
     let next = record.repairing();
     port.write(&next).await?;
@@ -112,11 +119,12 @@ mod tests {
     #[test]
     fn gaps_are_looked_through_in_steps_and_not_before_everything_has_settled() {
         let start = Instant::now();
-        let mut repairs = Repairs::new(start);
+        let mut repairs = Repairs::new(start, vec![7]);
         let gaps = || vec![(1, 450), (900, 901)];
         assert_eq!(repairs.next(start + SETTLED - Duration::from_millis(1), gaps), None);
         let now = start + SETTLED;
-        assert_eq!(repairs.next(now, Vec::new), None);
+        assert_eq!(repairs.next(now, Vec::new), Some((7, 7)), "a dead letter is looked at once");
+        let now = now + AGAIN;
         let steps: Vec<_> = std::iter::from_fn(|| repairs.next(now, gaps)).collect();
         assert_eq!(steps, [(900, 901), (1, 200), (201, 400), (401, 450)]);
         assert_eq!(

@@ -90,6 +90,6 @@ async fn replay<P: Port>(port: &mut P, lane: &str, record: &Record) -> Result<(F
 /// Events of an intent that are in neither table.
 async fn unaccounted<P: Port>(port: &mut P, record: &Record) -> Result<u64, Stop> {
     let found = port.positions(record).await?;
-    let places: HashSet<&(u64, u32)> = found.raw.iter().chain(&found.removed).collect();
+    let places: HashSet<&(u64, u32)> = found.raw.iter().chain(&found.removed).chain(&found.dead).collect();
     Ok(u64::from(record.events).saturating_sub(places.len() as u64))
 }

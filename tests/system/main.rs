@@ -10,6 +10,7 @@ mod clock;
 mod contracts;
 mod counts;
 mod crash;
+mod dead_letters;
 mod deletion;
 mod event_path;
 mod exact_limits;
@@ -53,6 +54,7 @@ fn side_by_side() -> Vec<Test> {
         seeding::TESTS,
         contracts::TESTS,
         counts::TESTS,
+        dead_letters::TESTS,
         admin_api::TESTS,
         violations::TESTS,
         total_quotas::TESTS,
@@ -67,6 +69,7 @@ fn alone() -> Vec<Test> {
         clock::TESTS,
         crash::TESTS,
         violations::CRASH_TESTS,
+        dead_letters::CRASH_TESTS,
         ledger_lost::CRASH_TESTS,
         total_quotas::DEATHS,
     ]

@@ -73,13 +73,10 @@ pub async fn packed(client: &Client, lane: &Lane, lo: u64, hi: u64) -> Result<Pa
     Ok(packed)
 }
 
-/// Adds `<tenant number>=<events>,…`; what is not of that form counts nothing, and then shows as a difference.
+/// Adds what a header says; what is not of its form counts nothing, and then shows as a difference.
 fn add(events: &mut BTreeMap<TenantNumber, u64>, header: &str) {
-    let pairs = header.split(',').filter_map(|pair| pair.split_once('='));
-    for (tenant, count) in pairs {
-        if let (Ok(tenant), Ok(count)) = (tenant.parse(), count.parse::<u64>()) {
-            *events.entry(TenantNumber(tenant)).or_default() += count;
-        }
+    for (tenant, count) in event::pack::read_counts(header) {
+        *events.entry(tenant).or_default() += count;
     }
 }
 

@@ -96,6 +96,11 @@ async fn round(
             audit = audit.recount(open, rows, ms(now_ms()), grace.as_millis() as i64);
         }
     }
+    for letters in audit.letters.clone() {
+        let rows = rows::count(&context.reader, lane, letters.epoch, letters.lo, letters.hi).await?;
+        let rows = rows.get(&letters.tenant).copied().unwrap_or_default();
+        audit = audit.reread(&letters, rows, ms(now_ms()));
+    }
     let hi = position.sequence.min(audit.upto + MESSAGES);
     if hi > audit.upto && !audit.is_stuck() {
         let (gone, counts) = count(context, lane, audit.epoch, audit.upto + 1, hi).await?;

@@ -52,9 +52,11 @@ pub async fn count(
     };
     let sql =
         format!("{} UNION ALL {}", of(Table::Raw, "'stored'"), of(Table::Removed, "CAST(reason, 'String')"));
-    let query = Query::new(sql).read_only().max_execution_time(LIMIT);
-    let query = query.bind("lane", lane.to_string()).bind("epoch", epoch).bind("lo", lo).bind("hi", hi);
-    let rows: Vec<Row> = query.fetch(client).await?;
+    let range = |sql: String| {
+        let query = Query::new(sql).read_only().max_execution_time(LIMIT);
+        query.bind("lane", lane.to_string()).bind("epoch", epoch).bind("lo", lo).bind("hi", hi)
+    };
+    let rows: Vec<Row> = range(sql).fetch(client).await?;
     let mut counts: BTreeMap<TenantNumber, Counts> = BTreeMap::new();
     for row in rows {
         let tenant = counts.entry(TenantNumber(row.number.parse().unwrap_or_default())).or_default();
@@ -65,5 +67,26 @@ pub async fn count(
             _ => tenant.dead += row.events,
         }
     }
+    if counts.values().any(|counts| counts.dead > 0) {
+        let still: Vec<Row> = range(still_dead(lane)).fetch(client).await?;
+        counts.values_mut().for_each(|counts| counts.dead = 0);
+        for row in still {
+            let tenant = TenantNumber(row.number.parse().unwrap_or_default());
+            counts.entry(tenant).or_default().dead = row.events;
+        }
+    }
     Ok(counts)
+}
+
+/// Dead events that nobody could read since: they keep their places when somebody can.
+fn still_dead(lane: &Lane) -> String {
+    const RANGE: &str =
+        "lane = {lane:String} AND epoch = {epoch:Int64} AND seq BETWEEN {lo:UInt64} AND {hi:UInt64}";
+    let (database, raw, removed) = (lane.database(), Table::Raw.name(), Table::Removed.name());
+    format!(
+        "SELECT toString(tenant) AS number, 'dead' AS reason, uniqExact(seq, idx) AS events, count() AS rows \
+         FROM {database}.{removed} WHERE {RANGE} AND reason = 'dead' AND (seq, idx) NOT IN \
+         (SELECT seq, idx FROM {database}.{raw} WHERE {RANGE} UNION ALL \
+         SELECT seq, idx FROM {database}.{removed} WHERE {RANGE} AND reason = 'duplicate') GROUP BY tenant"
+    )
 }

@@ -150,7 +150,7 @@ impl Port for Model {
         Ok(self
             .once(|world, lane| {
                 let lane = &world.lanes[lane];
-                Positions { raw: within(&lane.raw), removed: within(&lane.removed), charges: 0 }
+                Positions { raw: within(&lane.raw), removed: within(&lane.removed), ..Positions::default() }
             })
             .await)
     }

@@ -176,9 +176,16 @@ fn counts(statements: &mut Statements, counted: &Counted) {
             let why = Why::new("NotCounted", "the lane was not counted yet, or is not counted any further");
             statements.set(COUNTS_RECONCILED, ConditionStatus::Unknown, why)
         }
-        Counted::AddsUp => {
-            let message = "every event that was packed is stored, was a repeat, or is dead";
+        Counted::AddsUp { dead: 0 } => {
+            let message = "every event that was packed is stored, or was a repeat";
             statements.yes(COUNTS_RECONCILED, "Reconciled", message)
+        }
+        Counted::AddsUp { dead } => {
+            let message = format!(
+                "every event that was packed is stored, was a repeat, or is dead: {dead} are in packs that the sink cannot read \
+                 (its log says why); they stay in the stream, and a sink that can read them stores them"
+            );
+            statements.yes(COUNTS_RECONCILED, "DeadLetters", &message)
         }
         Counted::Differs(where_) => {
             statements.no(COUNTS_RECONCILED, Why::new("CountsDiffer", where_.clone()))

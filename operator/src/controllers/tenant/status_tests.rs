@@ -65,7 +65,8 @@ fn text(kind: &str, status: ConditionStatus, reason: &str) -> (String, Condition
 #[test]
 fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
     let standing = Standing { revision: 7, reach: Reach::All, published: Instant::now() };
-    let (status, again) = computed(&acme(|_| {}), &round(), Some(&standing), None, &Counted::AddsUp, at(1));
+    let (status, again) =
+        computed(&acme(|_| {}), &round(), Some(&standing), None, &Counted::AddsUp { dead: 0 }, at(1));
     assert_eq!(
         said(&status),
         [
@@ -84,17 +85,17 @@ fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
 
 #[test]
 fn the_second_round_says_the_same() {
-    let (first, _) = computed(&acme(|_| {}), &round(), None, None, &Counted::AddsUp, at(1));
+    let (first, _) = computed(&acme(|_| {}), &round(), None, None, &Counted::AddsUp { dead: 0 }, at(1));
     let second = acme(|tenant| tenant.status = Some(first.clone()));
-    assert_eq!(computed(&second, &round(), None, None, &Counted::AddsUp, at(99)).0, first);
+    assert_eq!(computed(&second, &round(), None, None, &Counted::AddsUp { dead: 0 }, at(99)).0, first);
 }
 
 #[test]
 fn a_failing_system_takes_nothing_back_that_was_true() {
-    let (first, _) = computed(&acme(|_| {}), &round(), None, None, &Counted::AddsUp, at(1));
+    let (first, _) = computed(&acme(|_| {}), &round(), None, None, &Counted::AddsUp { dead: 0 }, at(1));
     let failing = Round { slice: Err(unavailable_vault()), ..round() };
     let ready = acme(|tenant| tenant.status = Some(first.clone()));
-    let (status, _) = computed(&ready, &failing, None, None, &Counted::AddsUp, at(2));
+    let (status, _) = computed(&ready, &failing, None, None, &Counted::AddsUp { dead: 0 }, at(2));
     assert_eq!(find(&status.conditions, READY).unwrap().status, ConditionStatus::True);
     assert_eq!(find(&status.conditions, PROGRAMMED).unwrap().status, ConditionStatus::True);
     assert_eq!(find(&status.conditions, RECONCILING).unwrap().reason, "VaultUnavailable");
@@ -103,7 +104,7 @@ fn a_failing_system_takes_nothing_back_that_was_true() {
         tenant.status = Some(first.clone());
         tenant.metadata.generation = Some(2);
     });
-    let (status, _) = computed(&edited, &failing, None, None, &Counted::AddsUp, at(2));
+    let (status, _) = computed(&edited, &failing, None, None, &Counted::AddsUp { dead: 0 }, at(2));
     assert_eq!(
         find(&status.conditions, READY).unwrap().status,
         ConditionStatus::False,
@@ -120,7 +121,7 @@ fn what_nobody_decided_is_not_accepted_and_stalls() {
         published: Err(Hindrance::Refused(why)),
         ..round()
     };
-    let (status, _) = computed(&acme(|_| {}), &refused, None, None, &Counted::AddsUp, at(1));
+    let (status, _) = computed(&acme(|_| {}), &refused, None, None, &Counted::AddsUp { dead: 0 }, at(1));
     for kind in [READY, ACCEPTED] {
         let condition = find(&status.conditions, kind).unwrap();
         assert_eq!(
@@ -134,8 +135,14 @@ fn what_nobody_decided_is_not_accepted_and_stalls() {
 #[test]
 fn a_lost_conflict_names_no_other_tenant() {
     let claims = Claims { conflicted: vec!["shared".into()], ..Claims::default() };
-    let (status, _) =
-        computed(&acme(|_| {}), &Round { claims, ..round() }, None, None, &Counted::AddsUp, at(1));
+    let (status, _) = computed(
+        &acme(|_| {}),
+        &Round { claims, ..round() },
+        None,
+        None,
+        &Counted::AddsUp { dead: 0 },
+        at(1),
+    );
     let condition = find(&status.conditions, NAMESPACES_CLAIMED).unwrap();
     assert_eq!((condition.status, condition.reason.as_str()), (ConditionStatus::False, "Conflicted"));
     assert_eq!(condition.message, "shared: held by another tenant");
