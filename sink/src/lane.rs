@@ -128,21 +128,12 @@ async fn hold(
         Err(stop) => return stop,
     };
     let record = taken.record;
-    let letters = match lookup::dead_letters(&context.reader, lane, epoch).await {
-        Ok(letters) => letters,
-        Err(error) => {
-            tracing::warn!(lane = name, %error, "dead letters are not looked at until the lane is taken again");
-            Vec::new()
-        }
-    };
+    let letters = dead_letters(context, lane, epoch).await;
     tracing::info!(lane = name, next = record.next_seq(), replayed = taken.replayed.rows, "taken");
     let label = LaneLabel { lane: name.clone() };
     if taken.lost > 0 {
-        tracing::error!(
-            lane = name,
-            events = taken.lost,
-            "events of an open intent are gone from the stream"
-        );
+        let events = taken.lost;
+        tracing::error!(lane = name, events, "events of an open intent are gone from the stream");
         context.metrics.lost.get_or_create(&label).inc_by(taken.lost);
     }
     let reader = match LaneReader::open(&context.nats, &lane.stream(), record.next_seq()).await {
@@ -178,6 +169,14 @@ async fn hold(
             return stop;
         }
     }
+}
+
+/// What nobody could read before: this build may.
+async fn dead_letters(context: &Context, lane: &Lane, epoch: i64) -> Vec<u64> {
+    lookup::dead_letters(&context.reader, lane, epoch).await.unwrap_or_else(|error| {
+        tracing::warn!(%lane, %error, "dead letters are not looked at until the lane is taken again");
+        Vec::new()
+    })
 }
 
 /// A lane that is held.
