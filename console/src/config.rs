@@ -53,6 +53,9 @@ pub struct Config {
     /// File with the public keys that snapshots are trusted by.
     #[arg(long, env = "MP_TRUST_FILE")]
     pub trust_file: PathBuf,
+    /// Days after its end for which events of a day may arrive, as the sinks are told.
+    #[arg(long, env = "MP_LATE_DAYS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub late_days: u32,
     /// What to log, in the syntax of `tracing`'s EnvFilter.
     #[arg(long, env = "MP_LOG", default_value = "info")]
     pub log: String,

@@ -100,5 +100,5 @@ pub fn app(policies: Policies) -> Arc<App> {
     let clickhouse = clickhouse::Client::new(nowhere);
     let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let kube = kube::Client::try_from(cluster).unwrap();
-    Arc::new(App::new(store, clickhouse, vault.unwrap(), kube, Arc::new(Metrics::new())).unwrap())
+    Arc::new(App::new(store, clickhouse, vault.unwrap(), kube, Arc::new(Metrics::new()), 8).unwrap())
 }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use kube::core::ApiResource;
 use tokio::sync::Semaphore;
 
+use crate::auth::Caller;
 use crate::ids::RequestIds;
 use crate::metrics::Metrics;
 use crate::pseudonyms::Pseudonyms;
@@ -52,6 +53,8 @@ pub struct App {
     pub access_policies: Resources,
     /// Simulations that may run at once.
     pub simulations: Semaphore,
+    /// Days after its end for which events of a day may arrive.
+    late_days: u32,
     /// Names of requests.
     ids: RequestIds,
 }
@@ -67,6 +70,7 @@ impl App {
         vault: vault::Client,
         kube: kube::Client,
         metrics: Arc<Metrics>,
+        late_days: u32,
     ) -> Result<Self, ids::NoRandomness> {
         Ok(Self {
             store,
@@ -76,8 +80,14 @@ impl App {
             usage_limits: Resources::new(kube.clone(), ApiResource::erase::<crds::UsageLimit>(&())),
             access_policies: Resources::new(kube, ApiResource::erase::<crds::AccessPolicy>(&())),
             simulations: Semaphore::new(SIMULATIONS),
+            late_days,
             ids: RequestIds::new()?,
         })
+    }
+
+    /// Days that ended before this moment get no events any more.
+    fn sealed_ms(&self, caller: &Caller) -> i64 {
+        query::directory::sealed_ms(caller.now_ms, self.late_days)
     }
 }
 

@@ -85,8 +85,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     })?;
     let kube = kube_client().await?;
     let (store, metrics) = (Arc::new(Store::default()), Arc::new(Metrics::new()));
-    let app =
-        Arc::new(App::new(store.clone(), clickhouse::Client::new(endpoint), vault, kube, metrics.clone())?);
+    let app = Arc::new(App::new(
+        store.clone(),
+        clickhouse::Client::new(endpoint),
+        vault,
+        kube,
+        metrics.clone(),
+        config.late_days,
+    )?);
     let (public, private) = (listen(config.listen).await?, listen(config.admin_listen).await?);
     tokio::spawn(snapshot_watch::follow(nats, config.trust_file, store, metrics));
     tracing::info!(listen = %config.listen, admin_listen = %config.admin_listen, "serving");

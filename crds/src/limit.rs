@@ -190,15 +190,41 @@ pub enum CountFrom {
 }
 
 /// How long data are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = outlives_what_is_late("events"), validation = outlives_what_is_late("rollups"),
+    validation = rollups_outlive_events())]
 pub struct Retention {
-    /// Events, counted from their time.
+    /// Events, counted from their time: whole days, at least 10d, because an event may be 7d late and waits in its lane for a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Duration>,
-    /// Hourly and daily sums.
+    /// Hourly and daily sums, from which dashboards are drawn: at least as long as events; 730d where nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollups: Option<Duration>,
+}
+
+/// A duration's seconds in CEL.
+fn seconds(of: &str) -> String {
+    let unit = |letter: &str, seconds: u32| format!("{of}.endsWith('{letter}') ? {seconds} : ");
+    let units = [unit("d", 86_400), unit("h", 3_600), unit("m", 60)].concat();
+    format!("int({of}.substring(0, {of}.size() - 1)) * ({units}1)")
+}
+
+/// A day is summed up and sealed before its first row goes, and nothing comes for a sealed day: 7d of backfill, a day in the lane,
+/// a day to sum up, and one because a day's rows do not end at once.
+fn outlives_what_is_late(field: &str) -> Rule {
+    let of = format!("self.{field}");
+    Rule::new(format!("!has({of}) || {} >= 864000", seconds(&of)))
+        .message(format!("{field} must be kept for at least 10d: events may be that late").as_str())
+        .field_path(format!(".{field}"))
+}
+
+/// Whoever reads rollups does not expect to know more of events.
+fn rollups_outlive_events() -> Rule {
+    let (events, rollups) = (seconds("self.events"), seconds("self.rollups"));
+    Rule::new(format!("!has(self.events) || !has(self.rollups) || {rollups} >= {events}"))
+        .message("rollups must be kept at least as long as events")
+        .field_path(".rollups")
 }
 
 /// Exactly one of quota and rate.

@@ -219,6 +219,16 @@ pub const REMOVED_TABLE: &str = "removed";
 pub const EVENTS_VIEW: &str = "events";
 /// View that ledgers are seeded from, inside [`TenantName::database`].
 pub const CHARGED_VIEW: &str = "charged";
+/// Table of a lane's sums, inside [`Lane::database`].
+pub const ROLLUPS_TABLE: &str = "rollups_raw";
+/// View of them, inside [`TenantName::database`].
+pub const ROLLUPS_VIEW: &str = "rollups";
+/// Table of the numbers that stand for users in a lane's sums, inside [`Lane::database`].
+pub const USERS_TABLE: &str = "users_raw";
+/// View of them, inside [`TenantName::database`].
+pub const USERS_VIEW: &str = "users";
+/// View of the names of the databases that a tenant's rows are in, inside [`TenantName::database`].
+pub const PLACES_VIEW: &str = "places";
 /// Transit key that signs snapshots.
 pub const SIGNING_KEY: &str = "mp-platform-snapshots";
 

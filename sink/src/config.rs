@@ -2,8 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
+
+use crate::rollups::{Rules, Settings};
+
+/// Looks at a lane in the time after which its sums are built again.
+const LOOKS: u32 = 12;
 
 /// Moves the lanes' events from JetStream to ClickHouse, each exactly once.
 #[derive(Debug, Clone, Parser)]
@@ -51,10 +57,35 @@ pub struct Config {
     /// Seconds for which a lane's counts may differ before that is told.
     #[arg(long, env = "MP_AUDIT_GRACE_SECONDS", default_value_t = 60)]
     pub audit_grace_seconds: u32,
+    /// Days after its end for which events of a day may arrive: the window of event times, and how long a lane keeps packs. The
+    /// console must be told the same.
+    #[arg(long, env = "MP_LATE_DAYS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub late_days: u32,
+    /// Seconds for which rows are in the tables before they are summed up: longer than a power cut can take them back.
+    #[arg(long, env = "MP_ROLLUP_AGE_SECONDS", default_value_t = 600)]
+    pub rollup_age_seconds: u32,
+    /// Seconds after which a day's sums are built again when anything is newer; much is summed up sooner.
+    #[arg(long, env = "MP_ROLLUP_EVERY_SECONDS", default_value_t = 3_600)]
+    pub rollup_every_seconds: u32,
     /// What to log, in the syntax of `tracing`'s EnvFilter.
     #[arg(long, env = "MP_LOG", default_value = "info")]
     pub log: String,
     /// `text` or `json`.
     #[arg(long, env = "MP_LOG_FORMAT", default_value = "text")]
     pub log_format: String,
+}
+
+impl Config {
+    /// When to build rollups.
+    pub fn rollups(&self) -> Settings {
+        let every = Duration::from_secs(self.rollup_every_seconds.into());
+        Settings {
+            rules: Rules {
+                late_days: self.late_days,
+                every_ms: i64::from(self.rollup_every_seconds) * 1_000,
+            },
+            age: Duration::from_secs(self.rollup_age_seconds.into()),
+            pause: (every / LOOKS).clamp(Duration::from_secs(1), Duration::from_secs(300)),
+        }
+    }
 }

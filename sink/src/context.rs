@@ -13,6 +13,7 @@ use crate::dedup::MemoryBudget;
 use crate::holders::Holders;
 use crate::lease::Lease;
 use crate::metrics::Metrics;
+use crate::rollups::Settled;
 use crate::seats::Directory;
 
 /// Shared by all lanes.
@@ -43,6 +44,8 @@ pub struct Context {
     pub held: Mutex<Vec<Lane>>,
     /// Messages in which events are missing from the tables, as the audit says.
     pub gaps: Mutex<HashMap<Lane, Vec<(u64, u64)>>>,
+    /// How far the lanes that this process holds are settled.
+    pub settled: Mutex<HashMap<Lane, Settled>>,
     /// Lanes were listed at least once.
     pub discovered: AtomicBool,
     /// Turns true when the process shall end.

@@ -111,7 +111,7 @@ pub(crate) async fn insert<P: Port>(
                 inserted.done.duplicates += u64::from(block.rows - block.dead);
                 inserted.done.dead += u64::from(block.dead);
             }
-            Table::Charges | Table::Violations => {}
+            Table::Charges | Table::Violations | Table::Rollups | Table::Users => {}
         }
     }
     Ok(inserted)

@@ -112,7 +112,9 @@ impl Port for LivePort {
             Table::Raw => &self.raw,
             Table::Removed => &self.removed,
             Table::Charges => &self.charges,
-            Table::Violations => return Err(Stop::Stuck("a lane has no violations".to_owned())),
+            Table::Violations | Table::Rollups | Table::Users => {
+                return Err(Stop::Stuck(format!("no rows of a lane go into {}", table.name())));
+            }
         };
         // Also a missing table is waited for: the operator creates it.
         self.slot

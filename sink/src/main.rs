@@ -7,7 +7,8 @@
 //! ```
 //! `intent`, `batch`, `dedup`, `blocks`, `flush` and `takeover` hold the protocol and do no I/O of their own; `live` is
 //! the only port that does, through `slot`. `violations` does the same for what was refused, in one stream for all tenants.
-//! `seats` says which lane decides about a tenant that has moved. `audit` counts for itself whether everything has arrived. `model_tests` crashes them at every point.
+//! `seats` says which lane decides about a tenant that has moved. `rollups` sums up what is settled, beside all that. `audit`
+//! counts for itself whether everything has arrived. `model_tests` crashes them at every point.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("crash points are for proofs: a release build must not have them");
@@ -35,6 +36,7 @@ mod pending;
 mod port;
 mod removed;
 mod repair;
+mod rollups;
 mod seats;
 mod slot;
 mod spread;
@@ -111,6 +113,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let held = move || held.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         async move { audit::run(context, grace, held).await }
     });
+    tokio::spawn(rollups::run(context.clone(), config.rollups()));
     tracing::info!(admin = %config.admin_listen, "sinking");
     terminated.await;
     stop.send_replace(true);
@@ -151,6 +154,7 @@ async fn start(config: &Config, shutdown: watch::Receiver<bool>) -> Result<Arc<C
         metrics: metrics::Metrics::new(),
         held: Mutex::default(),
         gaps: Mutex::default(),
+        settled: Mutex::default(),
         discovered: AtomicBool::new(false),
         shutdown,
         nats,

@@ -77,6 +77,10 @@ pub struct Metrics {
     pub violations: Counter,
     /// Records of violations that could not be read, or whose tenant is gone.
     pub violations_dropped: Counter,
+    /// Days summed up.
+    pub rollups: Counter,
+    /// Times that this did not succeed.
+    pub rollup_failures: Counter,
     /// Bytes of ids in memory.
     pub dedup_bytes: Gauge,
     /// Lanes that had a pack in the last seconds.
@@ -111,6 +115,8 @@ impl Metrics {
             differences: Family::default(),
             violations: Counter::default(),
             violations_dropped: Counter::default(),
+            rollups: Counter::default(),
+            rollup_failures: Counter::default(),
             dedup_bytes: Gauge::default(),
             active_lanes: Gauge::default(),
             registry: Registry::default(),
@@ -141,6 +147,8 @@ impl Metrics {
         registry.register("violations", "Records of violations stored", m.violations.clone());
         let dropped = "Records of violations that are unreadable, or whose tenant's table is gone";
         registry.register("violations_dropped", dropped, m.violations_dropped.clone());
+        registry.register("rollups", "Days summed up", m.rollups.clone());
+        registry.register("rollup_failures", "Days not summed up this time", m.rollup_failures.clone());
         registry.register("dedup_memory_bytes", "Ids of recent events", m.dedup_bytes.clone());
         registry.register("active_lanes", "Lanes with a pack in the last seconds", m.active_lanes.clone());
         Self { registry, ..metrics }

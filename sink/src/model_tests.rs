@@ -86,7 +86,7 @@ impl World {
                 Table::Raw => self.raw.extend(read_raw(rows)),
                 Table::Removed => self.removed.extend(read_removed(rows)),
                 Table::Charges => self.charges.extend(read_charges(rows)),
-                Table::Violations => panic!("a lane has no violations"),
+                table => panic!("no rows of a lane go into {table:?}"),
             }
         }
     }

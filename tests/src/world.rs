@@ -31,9 +31,12 @@ impl World {
         let clock = [("LD_PRELOAD", "so"), ("STEP_FILE", "ms")]
             .map(|(name, suffix)| (name.to_owned(), step_file(&options.dir, suffix).display().to_string()));
         let grace = ("MP_AUDIT_GRACE_SECONDS".to_owned(), "2".to_owned());
+        let rollups = [("MP_ROLLUP_AGE_SECONDS", "1"), ("MP_ROLLUP_EVERY_SECONDS", "12")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         // A third pod, for tests that start it: its clock can be stepped while it runs. Nobody waits a minute here until
-        // counts that differ are told.
-        let env = [("ingest-3".to_owned(), clock.to_vec()), ("sink".to_owned(), vec![grace])].into();
+        // counts that differ are told, and ten until rows are summed up.
+        let sink = std::iter::once(grace).chain(rollups).collect();
+        let env = [("ingest-3".to_owned(), clock.to_vec()), ("sink".to_owned(), sink)].into();
         let options = Options { new_ports: true, progress, env, ..options };
         let platform = Platform::start(options).map_err(|error| error.to_string())?;
         let urls = platform.urls().map_err(|error| error.to_string())?;

@@ -24,6 +24,7 @@ mod pools;
 mod quickstart;
 mod rates;
 mod reservations;
+mod rollups;
 mod seeding;
 mod total_quotas;
 mod violations;
@@ -51,6 +52,7 @@ fn side_by_side() -> Vec<Test> {
         deletion::TESTS,
         rates::TESTS,
         reservations::TESTS,
+        rollups::TESTS,
         seeding::TESTS,
         contracts::TESTS,
         counts::TESTS,

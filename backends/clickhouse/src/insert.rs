@@ -44,10 +44,13 @@ impl Target {
     /// `table` of `lane`.
     pub fn new(lane: &Lane, table: Table) -> Self {
         let columns = match table {
-            Table::Raw => RAW_ORDER,
-            Table::Removed => REMOVED_ORDER,
-            Table::Charges => CHARGE_ORDER,
-            Table::Violations => VIOLATION_ORDER,
+            Table::Raw => RAW_ORDER.to_owned(),
+            Table::Removed => REMOVED_ORDER.to_owned(),
+            Table::Charges => CHARGE_ORDER.to_owned(),
+            Table::Violations => VIOLATION_ORDER.to_owned(),
+            Table::Rollups | Table::Users => {
+                table.columns().iter().map(|column| column.name).collect::<Vec<_>>().join(",")
+            }
         };
         let sql = format!("INSERT INTO {}.{} ({columns}) FORMAT RowBinary", lane.database(), table.name());
         let mut url = String::from("/?wait_end_of_query=1");
@@ -95,21 +98,59 @@ impl LaneInserter {
         token: &str,
         holds_lease: impl FnOnce() -> bool,
     ) -> Result<(), InsertError> {
-        let mut connection = match self.connection.take().filter(Connection::is_open) {
-            Some(connection) => connection,
-            None => Connection::open(&self.endpoint).await?,
-        };
-        if !holds_lease() {
-            self.connection = Some(connection);
-            return Err(InsertError::LeaseLost);
-        }
+        let connection = self.ready(holds_lease).await?;
         #[cfg(feature = "crash-points")]
         crash_points::pass("P6").map_err(|failed| ClickHouseError::Unknown(failed.to_string()))?;
         let mut url = String::with_capacity(target.url.len() + token.len() + 40);
         url.push_str(&target.url);
         push_pair(&mut url, "insert_deduplication_token", token);
+        let outcome = self.send(connection, &url, rows).await;
+        #[cfg(feature = "crash-points")]
+        crash_points::pass("P8").map_err(|failed| ClickHouseError::Unknown(failed.to_string()))?;
+        Ok(outcome?)
+    }
+
+    /// Runs a statement that inserts what it selects, if `holds_lease` says so when the connection is ready.
+    ///
+    /// # Errors
+    /// See [`InsertError`].
+    pub async fn run(
+        &mut self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        holds_lease: impl FnOnce() -> bool,
+    ) -> Result<(), InsertError> {
+        let connection = self.ready(holds_lease).await?;
+        let mut url = String::from("/?wait_end_of_query=1");
+        push_pair(&mut url, "max_execution_time", &SERVER_LIMIT.as_secs().to_string());
+        for (name, value) in settings {
+            push_pair(&mut url, name, value);
+        }
+        Ok(self.send(connection, &url, Bytes::copy_from_slice(sql.as_bytes())).await?)
+    }
+
+    /// The connection, once it is open and the lease is held.
+    async fn ready(&mut self, holds_lease: impl FnOnce() -> bool) -> Result<Connection, InsertError> {
+        let connection = match self.connection.take().filter(Connection::is_open) {
+            Some(connection) => connection,
+            None => Connection::open(&self.endpoint).await?,
+        };
+        if holds_lease() {
+            return Ok(connection);
+        }
+        self.connection = Some(connection);
+        Err(InsertError::LeaseLost)
+    }
+
+    /// Sends one request and waits for its answer.
+    async fn send(
+        &mut self,
+        mut connection: Connection,
+        url: &str,
+        body: Bytes,
+    ) -> Result<(), ClickHouseError> {
         let answer = async {
-            let response = connection.send(&self.endpoint, &url, rows).await?;
+            let response = connection.send(&self.endpoint, url, body).await?;
             collect(response.into_body()).await
         };
         let outcome = tokio::time::timeout(ANSWER_LIMIT, answer)
@@ -119,8 +160,6 @@ impl LaneInserter {
         if outcome.as_ref().map_or_else(|error| error.code().is_some(), |_| true) {
             self.connection = Some(connection);
         }
-        #[cfg(feature = "crash-points")]
-        crash_points::pass("P8").map_err(|failed| ClickHouseError::Unknown(failed.to_string()))?;
-        Ok(outcome.map(|_| ())?)
+        outcome.map(drop)
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`query`] | everyone who reads: [`Client`] is a small pool of connections, [`Query`] one statement |
 //! | [`insert`], [`rows`], [`violation_rows`] | the sink: [`LaneInserter`] owns one connection, checks its lease and never repeats by itself |
+//! | [`rollups`] | the sink, which builds them, and the console, which reads them |
 //! | [`databases`] | the operator: databases, tables and views, by plan and step |
 //! | [`schema`] | all three: the columns that exist |
 //!
@@ -18,6 +19,7 @@ pub mod error;
 pub mod insert;
 mod param;
 pub mod query;
+pub mod rollups;
 pub mod rows;
 pub mod schema;
 pub mod violation_rows;

@@ -4,8 +4,11 @@
 //! database is next planned. A column's type is never changed.
 
 use event::names::{
-    CHARGED_VIEW, CHARGES_TABLE, EVENTS_VIEW, RAW_TABLE, REMOVED_TABLE, VIOLATIONS_TABLE, VIOLATIONS_VIEW,
+    CHARGED_VIEW, CHARGES_TABLE, EVENTS_VIEW, PLACES_VIEW, RAW_TABLE, REMOVED_TABLE, ROLLUPS_TABLE,
+    ROLLUPS_VIEW, USERS_TABLE, USERS_VIEW, VIOLATIONS_TABLE, VIOLATIONS_VIEW,
 };
+
+use crate::rollups;
 
 /// Column of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub struct Column {
     pub rest: &'static str,
 }
 
-const fn column(name: &'static str, kind: &'static str) -> Column {
+pub(crate) const fn column(name: &'static str, kind: &'static str) -> Column {
     Column { name, kind, rest: "" }
 }
 
@@ -101,9 +104,21 @@ pub const VIOLATION_COLUMNS: [Column; 12] = [
     column("seq", "UInt64"),
 ];
 
-/// Columns of view `events`: what people query. The rest is between the sink and the auditor.
-pub const VIEW_COLUMNS: [&str; 10] =
-    ["time", "feature", "user", "user_key", "value", "latency_ms", "source", "id", "received", "data"];
+/// Columns of view `events`: what people query. The rest is between the sink and the auditor, but for the intent, which tells
+/// rows that a rollup covers from later ones.
+pub const VIEW_COLUMNS: [&str; 11] = [
+    "time",
+    "feature",
+    "user",
+    "user_key",
+    "value",
+    "latency_ms",
+    "source",
+    "id",
+    "received",
+    "data",
+    "intent",
+];
 
 /// Columns of view `violations`.
 const VIOLATION_VIEW_COLUMNS: [&str; 9] =
@@ -135,11 +150,18 @@ pub enum View {
     Violations,
     /// `charged`.
     Charged,
+    /// `rollups`.
+    Rollups,
+    /// `users`.
+    Users,
+    /// `places`.
+    Places,
 }
 
 impl View {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Events, Self::Violations, Self::Charged];
+    pub const ALL: [Self; 6] =
+        [Self::Events, Self::Violations, Self::Charged, Self::Rollups, Self::Users, Self::Places];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -147,14 +169,19 @@ impl View {
             Self::Events => EVENTS_VIEW,
             Self::Violations => VIOLATIONS_VIEW,
             Self::Charged => CHARGED_VIEW,
+            Self::Rollups => ROLLUPS_VIEW,
+            Self::Users => USERS_VIEW,
+            Self::Places => PLACES_VIEW,
         }
     }
 
     /// The raw table that it shows rows of.
     pub const fn table(self) -> Table {
         match self {
-            Self::Events | Self::Charged => Table::Raw,
+            Self::Events | Self::Charged | Self::Places => Table::Raw,
             Self::Violations => Table::Violations,
+            Self::Rollups => Table::Rollups,
+            Self::Users => Table::Users,
         }
     }
 
@@ -164,14 +191,22 @@ impl View {
             Self::Events => &VIEW_COLUMNS,
             Self::Violations => &VIOLATION_VIEW_COLUMNS,
             Self::Charged => &CHARGED_VIEW_COLUMNS,
+            Self::Rollups => &rollups::VIEW_COLUMNS,
+            Self::Users => &rollups::USERS_VIEW_COLUMNS,
+            Self::Places => &[],
         }
+    }
+
+    /// Whether each row says in which database it is: `place`.
+    pub const fn is_placed(self) -> bool {
+        matches!(self, Self::Events | Self::Rollups | Self::Users | Self::Places)
     }
 
     /// Which of a pool's rows it leaves out, although they are still there: parts of a pool outlive some of their rows.
     pub const fn pooled_filter(self) -> Option<&'static str> {
         match self {
             Self::Events | Self::Charged => Some("expires_at > now()"),
-            Self::Violations => None,
+            Self::Violations | Self::Rollups | Self::Users | Self::Places => None,
         }
     }
 }
@@ -191,11 +226,16 @@ pub enum Table {
     Charges,
     /// `violations_raw`.
     Violations,
+    /// `rollups_raw`.
+    Rollups,
+    /// `users_raw`.
+    Users,
 }
 
 impl Table {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Removed, Self::Charges, Self::Violations];
+    pub const ALL: [Self; 6] =
+        [Self::Raw, Self::Removed, Self::Charges, Self::Violations, Self::Rollups, Self::Users];
 
     /// Its name in the lane's database.
     pub const fn name(self) -> &'static str {
@@ -204,6 +244,16 @@ impl Table {
             Self::Removed => REMOVED_TABLE,
             Self::Charges => CHARGES_TABLE,
             Self::Violations => VIOLATIONS_TABLE,
+            Self::Rollups => ROLLUPS_TABLE,
+            Self::Users => USERS_TABLE,
+        }
+    }
+
+    /// Its engine.
+    pub const fn engine(self) -> &'static str {
+        match self {
+            Self::Rollups => rollups::ENGINE,
+            _ => "MergeTree",
         }
     }
 
@@ -214,6 +264,8 @@ impl Table {
             Self::Removed => &REMOVED_COLUMNS,
             Self::Charges => &CHARGE_COLUMNS,
             Self::Violations => &VIOLATION_COLUMNS,
+            Self::Rollups => &rollups::COLUMNS,
+            Self::Users => &rollups::USER_COLUMNS,
         }
     }
 
@@ -224,6 +276,8 @@ impl Table {
             Self::Removed => "tenant, lane, epoch, seq, idx",
             Self::Charges => "tenant, key, incarnation, lane, epoch, intent",
             Self::Violations => "tenant, second, rule, epoch, seq",
+            Self::Rollups => rollups::SORTING_KEY,
+            Self::Users => "tenant, user_key",
         }
     }
 
@@ -231,7 +285,8 @@ impl Table {
     pub const fn partition_key(self) -> &'static str {
         match self {
             Self::Raw => "toYYYYMMDD(time)",
-            Self::Removed | Self::Charges | Self::Violations => "",
+            Self::Rollups => "toYYYYMM(day)",
+            Self::Removed | Self::Charges | Self::Violations | Self::Users => "",
         }
     }
 
@@ -243,10 +298,12 @@ impl Table {
                 ("by_hash", "event_hash TYPE bloom_filter(0.001) GRANULARITY 1"),
                 // Rows of one time have sequences that lie together: a range of the lane is counted without reading all.
                 ("by_seq", "seq TYPE minmax GRANULARITY 1"),
+                // What a rollup does not cover is found without reading what it covers.
+                ("by_intent", "intent TYPE minmax GRANULARITY 1"),
             ],
             // Packs are removed about in the order of their receipt: a pack is found without reading the others.
             Self::Removed => &[("by_receipt", "at TYPE minmax GRANULARITY 1")],
-            Self::Charges | Self::Violations => &[],
+            Self::Charges | Self::Violations | Self::Rollups | Self::Users => &[],
         }
     }
 
@@ -260,7 +317,11 @@ impl Table {
         if self == Self::Raw {
             settings.push(("ttl_only_drop_parts", "1".to_owned()));
         }
-        if self == Self::Charges {
+        if self == Self::Rollups {
+            // A row holds sets of users: few are read, and those around them should not be.
+            settings.push(("index_granularity", "64".to_owned()));
+        }
+        if matches!(self, Self::Charges | Self::Users) {
             // Nobody counts these rows again: see docs/adr/0015-replay-instead-of-fsync.md.
             settings.push(("fsync_after_insert", "1".to_owned()));
             settings.push(("fsync_part_directory", "1".to_owned()));
@@ -268,20 +329,21 @@ impl Table {
         settings
     }
 
-    /// Its retention rule, as ClickHouse prints it.
+    /// Its retention rule, as ClickHouse prints it; none if it keeps its rows.
     pub fn ttl(self, retention: Retention) -> String {
-        match (self, retention) {
-            (Self::Charges, _) => CHARGES_ROLLUP.to_owned(),
-            (Self::Raw, Retention::Days(days)) => format!("toDateTime(time) + toIntervalDay({days})"),
-            (Self::Removed, Retention::Days(days)) => format!("toDateTime(at) + toIntervalDay({days})"),
-            (Self::Violations, Retention::Days(days)) => format!("second + toIntervalDay({days})"),
-            (Self::Raw, Retention::PerRow) => "expires_at".to_owned(),
-            (Self::Removed, Retention::PerRow) => {
-                format!("toDateTime(at) + toIntervalDay({POOL_REMOVED_DAYS})")
-            }
-            (Self::Violations, Retention::PerRow) => {
-                format!("second + toIntervalDay({POOL_REMOVED_DAYS})")
-            }
+        let (own, shared, rollups) = match retention {
+            Retention::Days { events, rollups } => (Some(events), events, rollups),
+            Retention::PerRow => (None, POOL_REMOVED_DAYS, POOL_ROLLUP_DAYS),
+        };
+        match self {
+            Self::Charges => CHARGES_ROLLUP.to_owned(),
+            Self::Raw => own
+                .map_or("expires_at".to_owned(), |days| format!("toDateTime(time) + toIntervalDay({days})")),
+            Self::Removed => format!("toDateTime(at) + toIntervalDay({shared})"),
+            Self::Violations => format!("second + toIntervalDay({shared})"),
+            Self::Rollups => format!("day + toIntervalDay({rollups})"),
+            // As long as any rollup may name them.
+            Self::Users => String::new(),
         }
     }
 }
@@ -293,11 +355,19 @@ SET intent = max(intent), at = max(at), stored = sum(stored), repeated = sum(rep
 /// Days for which a pool remembers what was removed.
 const POOL_REMOVED_DAYS: u32 = 90;
 
+/// Days for which a pool keeps rollups; a tenant sees no more of them than it asked for.
+pub const POOL_ROLLUP_DAYS: u32 = 730;
+
 /// How long a lane's rows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// Days after the event's time; whole days are dropped at once. Dedicated lanes.
-    Days(u32),
+    /// Dedicated lanes.
+    Days {
+        /// Days after an event's time; whole days are dropped at once.
+        events: u32,
+        /// Days after the day that a rollup is about.
+        rollups: u32,
+    },
     /// Until the row's `expires_at`. Pools.
     PerRow,
 }

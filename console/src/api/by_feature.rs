@@ -119,7 +119,8 @@ pub async fn get(
     let page = Page::<Last>::read(&caller, params.cursor.as_deref(), range, params.limit.as_deref())?;
     let Page { range, after, limit } = page;
     let after = after.as_ref().map(|last| After { events: last.events, feature: &last.feature });
-    let page = query::by_feature::fetch(&app.clickhouse, policy, range, after, limit).await;
+    let sealed_ms = app.sealed_ms(&caller);
+    let page = query::by_feature::fetch(&app.clickhouse, policy, range, sealed_ms, after, limit).await;
     let page = page.map_err(|error| query::failed(policy, &error))?;
     let last = page.features.last().filter(|_| page.has_more);
     let after = |row: &Row| Last { events: row.events, feature: row.feature.clone() };

@@ -207,7 +207,9 @@ pub async fn get(
     let policy = &caller.policy;
     let (totals, limits) = tokio::join!(
         async {
-            query::summary::fetch(&app.clickhouse, policy, range).await.map_err(|e| query::failed(policy, &e))
+            query::summary::fetch(&app.clickhouse, policy, range, app.sealed_ms(&caller))
+                .await
+                .map_err(|e| query::failed(policy, &e))
         },
         limits(&app, &caller)
     );

@@ -130,7 +130,8 @@ pub async fn get(
         let detail = format!("cuts the range into more than {MAX_BUCKETS} buckets: take a longer one");
         Problem::bad_request("interval", detail)
     })?;
-    let rows = query::trends::fetch(&app.clickhouse, policy, range, &starts, params.feature.as_deref());
+    let (sealed_ms, feature) = (app.sealed_ms(&caller), params.feature.as_deref());
+    let rows = query::trends::fetch(&app.clickhouse, policy, range, sealed_ms, &starts, feature);
     let rows = rows.await.map_err(|error| query::failed(policy, &error))?;
     Ok(Json(Trends {
         tenant: policy.name().to_string(),

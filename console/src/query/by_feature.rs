@@ -1,11 +1,12 @@
 //! Totals a feature, largest first, together with the totals over all of them.
 
-use clickhouse::query::Millis;
 use clickhouse::{ClickHouseError, Client, Query};
 use policy::tenant::TenantPolicy;
 use serde::Deserialize;
 
-use super::{bounded, view};
+use super::cover::{Cover, Grain};
+use super::source::{self, ACTIVE_USERS, Key};
+use super::{bounded, directory};
 use crate::api::range::Range;
 
 /// A feature, or all of them.
@@ -45,25 +46,22 @@ pub struct Page {
     pub has_more: bool,
 }
 
-fn sql(policy: &TenantPolicy) -> String {
+fn sql(policy: &TenantPolicy, cover: &Cover) -> String {
     format!(
-        "SELECT grouping(feature) AS all, feature, count() AS events, \
-         uniqExactIf(user_key, user != '') AS active_users, uniqExact(feature) AS features, toString(sum(value)) AS total \
-         FROM {} WHERE time >= {{from:DateTime64(3, 'UTC')}} AND time < {{to:DateTime64(3, 'UTC')}} \
-         GROUP BY GROUPING SETS ((feature), ()) \
+        "SELECT grouping(feature) AS all, feature, sum(n) AS events, \
+         {ACTIVE_USERS} AS active_users, uniqExact(feature) AS features, toString(sum(s.total)) AS total \
+         FROM {} AS s GROUP BY GROUPING SETS ((feature), ()) \
          HAVING all = 1 OR {{first:Bool}} OR events < {{after_events:UInt64}} \
          OR (events = {{after_events:UInt64}} AND feature > {{after_feature:String}}) \
          ORDER BY all DESC, events DESC, feature ASC LIMIT {{rows:UInt64}}",
-        view(policy)
+        source::sql(policy, Key::Feature, cover)
     )
 }
 
-fn query(policy: &TenantPolicy, range: Range, after: Option<After<'_>>, limit: usize) -> Query {
+fn query(policy: &TenantPolicy, cover: &Cover, after: Option<After<'_>>, limit: usize) -> Query {
     // The totals, the page, and one more to know whether anything follows.
     let rows = limit as u64 + 2;
-    bounded(sql(policy))
-        .bind("from", Millis(range.from_ms))
-        .bind("to", Millis(range.to_ms))
+    source::bind(bounded(sql(policy, cover)), cover)
         .bind("first", after.is_none())
         .bind("after_events", after.map_or(0, |after| after.events))
         .bind("after_feature", after.map_or("", |after| after.feature))
@@ -78,10 +76,12 @@ pub async fn fetch(
     client: &Client,
     policy: &TenantPolicy,
     range: Range,
+    sealed_ms: i64,
     after: Option<After<'_>>,
     limit: usize,
 ) -> Result<Page, ClickHouseError> {
-    let rows: Vec<Row> = query(policy, range, after, limit).fetch(client).await?;
+    let query = |cover: &Cover| query(policy, cover, after, limit);
+    let rows: Vec<Row> = directory::read(client, policy, range, Some(Grain::Days), sealed_ms, query).await?;
     let (all, mut features): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.all == 1);
     let all = all.into_iter().next().ok_or_else(|| ClickHouseError::Decode("no row of totals".to_owned()))?;
     let has_more = features.len() > limit;
@@ -96,13 +96,15 @@ mod tests {
     #[test]
     fn the_statement_is_scoped_and_a_cursor_is_only_bound() {
         let policy = crate::fixtures::policy("acme", vec![]);
-        let sql = sql(&policy);
-        crate::query::tests::assert_scoped(&policy, &sql);
-        let after = After { events: 1, feature: crate::query::tests::HOSTILE };
-        let query = query(&policy, Range { from_ms: 0, to_ms: 1 }, Some(after), 10);
-        assert!(
-            format!("{query:?}").contains(&format!("{sql:?}")),
-            "what is bound does not change the statement"
-        );
+        for cover in crate::query::cover::tests::covers() {
+            let sql = sql(&policy, &cover);
+            crate::query::tests::assert_scoped(&policy, &sql);
+            let after = After { events: 1, feature: crate::query::tests::HOSTILE };
+            let query = query(&policy, &cover, Some(after), 10);
+            assert!(
+                format!("{query:?}").contains(&format!("{sql:?}")),
+                "what is bound does not change the statement"
+            );
+        }
     }
 }

@@ -2,11 +2,16 @@
 //!
 //! Statements are tenant-scoped by construction: the text of a statement is made from the caller's [`TenantPolicy`] alone,
 //! which names the database, and everything that a user sent is a bound parameter. They read the view
-//! `tenant_<tenant>.events` directly, so an event is on the dashboard as soon as it is stored.
+//! `tenant_<tenant>.events`, so an event is on the dashboard as soon as it is stored; what rollups cover of a range they take from
+//! there (`cover` decides, `source` says it to the server, `directory` keeps the two together).
 
 pub mod by_feature;
+pub mod cover;
+pub mod directory;
 pub mod history;
 pub mod limits;
+pub mod pieces;
+pub mod source;
 pub mod summary;
 pub mod trends;
 pub mod user;
@@ -26,8 +31,13 @@ const MEMORY_LIMIT: &str = "1000000000";
 
 /// The view that holds the tenant's events, and no other tenant's.
 fn view(policy: &TenantPolicy) -> String {
+    named(policy, event::names::EVENTS_VIEW)
+}
+
+/// A view of the tenant's database.
+fn named(policy: &TenantPolicy, view: &str) -> String {
     // Both names consist of letters, digits and '_' only (`TenantName` refuses anything else).
-    format!("`{}`.`{}`", policy.name().database(), event::names::EVENTS_VIEW)
+    format!("`{}`.`{view}`", policy.name().database())
 }
 
 /// A statement that only reads, within bounds.
@@ -75,11 +85,16 @@ pub(crate) mod tests {
     /// Text that breaks out of a statement if it ever becomes part of one.
     pub const HOSTILE: &str = "x' OR 1=1 --\\`;{a:String}";
 
-    /// Fails unless the statement names only the tenant's view and `HOSTILE` is nowhere in it.
+    /// Fails unless the statement names only the tenant's views and `HOSTILE` is nowhere in it.
     pub fn assert_scoped(policy: &TenantPolicy, sql: &str) {
-        let view = super::view(policy);
-        assert!(sql.contains(&format!("FROM {view}")), "{sql}");
-        assert_eq!(sql.matches("FROM `").count(), 1, "{sql}");
+        let own = format!("FROM `{}`.`", policy.name().database());
+        assert!(sql.contains(&own), "{sql}");
+        assert_eq!(sql.matches("FROM `").count(), sql.matches(&own).count(), "{sql}");
+        assert_eq!(
+            sql.matches("FROM ").count(),
+            sql.matches("FROM `").count() + sql.matches("FROM (").count(),
+            "{sql}"
+        );
         for part in ["OR 1=1", "--", ";"] {
             assert!(!sql.contains(part), "{part} in {sql}");
         }

@@ -1,11 +1,12 @@
 //! Totals of a range.
 
-use clickhouse::query::Millis;
 use clickhouse::{ClickHouseError, Client};
 use policy::tenant::TenantPolicy;
 use serde::Deserialize;
 
-use super::{bounded, view};
+use super::cover::{Cover, Grain};
+use super::source::{self, ACTIVE_USERS, Key};
+use super::{bounded, directory};
 use crate::api::range::Range;
 
 /// The one row.
@@ -25,14 +26,13 @@ pub struct Row {
     pub latencies: [u32; 3],
 }
 
-fn sql(policy: &TenantPolicy) -> String {
+fn sql(policy: &TenantPolicy, cover: &Cover) -> String {
     // Weighted: memory follows the number of distinct latencies, not of events.
     format!(
-        "SELECT count() AS events, uniqExactIf(user_key, user != '') AS active_users, uniqExact(feature) AS features, \
-         toString(sum(value)) AS total, countIf(isNotNull(latency_ms)) AS measured, \
-         arrayMap(x -> ifNull(x, 0), quantilesExactWeightedIf(0.5, 0.95, 0.99)(latency_ms, 1, isNotNull(latency_ms))) AS latencies \
-         FROM {} WHERE time >= {{from:DateTime64(3, 'UTC')}} AND time < {{to:DateTime64(3, 'UTC')}}",
-        view(policy)
+        "SELECT sum(n) AS events, {ACTIVE_USERS} AS active_users, uniqExactMerge(seen) AS features, \
+         toString(sum(s.total)) AS total, sum(s.measured) AS measured, \
+         quantilesExactWeightedMerge(0.5, 0.95, 0.99)(s.latencies) AS latencies FROM {} AS s",
+        source::sql(policy, Key::Nothing, cover)
     )
 }
 
@@ -40,10 +40,15 @@ fn sql(policy: &TenantPolicy) -> String {
 ///
 /// # Errors
 /// See [`ClickHouseError`].
-pub async fn fetch(client: &Client, policy: &TenantPolicy, range: Range) -> Result<Row, ClickHouseError> {
-    let query = bounded(sql(policy)).bind("from", Millis(range.from_ms)).bind("to", Millis(range.to_ms));
-    let row = query.fetch_optional(client).await?;
-    row.ok_or_else(|| ClickHouseError::Decode("no row of totals".to_owned()))
+pub async fn fetch(
+    client: &Client,
+    policy: &TenantPolicy,
+    range: Range,
+    sealed_ms: i64,
+) -> Result<Row, ClickHouseError> {
+    let query = |cover: &Cover| source::bind(bounded(sql(policy, cover)), cover);
+    let rows = directory::read(client, policy, range, Some(Grain::Days), sealed_ms, query).await?;
+    rows.into_iter().next().ok_or_else(|| ClickHouseError::Decode("no row of totals".to_owned()))
 }
 
 #[cfg(test)]
@@ -51,6 +56,8 @@ mod tests {
     #[test]
     fn the_statement_is_scoped() {
         let policy = crate::fixtures::policy("acme", vec![]);
-        crate::query::tests::assert_scoped(&policy, &super::sql(&policy));
+        for cover in crate::query::cover::tests::covers() {
+            crate::query::tests::assert_scoped(&policy, &super::sql(&policy, &cover));
+        }
     }
 }

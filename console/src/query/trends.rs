@@ -1,11 +1,12 @@
 //! Totals a bucket of time.
 
-use clickhouse::query::Millis;
 use clickhouse::{ClickHouseError, Client, Query};
 use policy::tenant::TenantPolicy;
 use serde::Deserialize;
 
-use super::{bounded, view};
+use super::cover::{Cover, Grain};
+use super::source::{self, ACTIVE_USERS, Key};
+use super::{bounded, directory};
 use crate::api::range::Range;
 
 /// A bucket that holds events.
@@ -21,23 +22,18 @@ pub struct Row {
     pub total: String,
 }
 
-fn sql(policy: &TenantPolicy) -> String {
+fn sql(policy: &TenantPolicy, of_feature: bool, cover: &Cover) -> String {
     // The starts come from the same calendar as quota periods, so buckets and periods agree in every zone.
     format!(
-        "SELECT roundDown(toUnixTimestamp64Milli(time), {{starts:Array(Int64)}}) AS start, count() AS events, \
-         uniqExactIf(user_key, user != '') AS active_users, toString(sum(value)) AS total \
-         FROM {} WHERE time >= {{from:DateTime64(3, 'UTC')}} AND time < {{to:DateTime64(3, 'UTC')}} \
-         AND ({{feature:String}} = '' OR feature = {{feature:String}}) GROUP BY start ORDER BY start",
-        view(policy)
+        "SELECT bucket AS start, sum(n) AS events, {ACTIVE_USERS} AS active_users, toString(sum(s.total)) AS total \
+         FROM {} AS s GROUP BY bucket ORDER BY bucket",
+        source::sql(policy, Key::Start(of_feature), cover)
     )
 }
 
-fn query(policy: &TenantPolicy, range: Range, starts: &[i64], feature: Option<&str>) -> Query {
-    bounded(sql(policy))
-        .bind("from", Millis(range.from_ms))
-        .bind("to", Millis(range.to_ms))
-        .bind("starts", starts)
-        .bind("feature", feature.unwrap_or_default())
+fn query(policy: &TenantPolicy, cover: &Cover, starts: &[i64], feature: Option<&str>) -> Query {
+    let query = source::bind(bounded(sql(policy, feature.is_some(), cover)), cover).bind("starts", starts);
+    feature.into_iter().fold(query, |query, feature| query.bind("feature", feature))
 }
 
 /// Reads the buckets that hold events, in order. `starts` rises and begins at or before the range.
@@ -48,10 +44,13 @@ pub async fn fetch(
     client: &Client,
     policy: &TenantPolicy,
     range: Range,
+    sealed_ms: i64,
     starts: &[i64],
     feature: Option<&str>,
 ) -> Result<Vec<Row>, ClickHouseError> {
-    query(policy, range, starts, feature).fetch(client).await
+    let feature = feature.filter(|feature| !feature.is_empty());
+    let query = |cover: &Cover| query(policy, cover, starts, feature);
+    directory::read(client, policy, range, Grain::of(starts), sealed_ms, query).await
 }
 
 #[cfg(test)]
@@ -59,6 +58,8 @@ mod tests {
     #[test]
     fn the_statement_is_scoped() {
         let policy = crate::fixtures::policy("acme", vec![]);
-        crate::query::tests::assert_scoped(&policy, &super::sql(&policy));
+        for (cover, of_feature) in crate::query::cover::tests::covers().into_iter().zip([false, true, true]) {
+            crate::query::tests::assert_scoped(&policy, &super::sql(&policy, of_feature, &cover));
+        }
     }
 }

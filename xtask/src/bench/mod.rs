@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod crowd;
+mod dashboard;
 mod day;
 mod decide;
 mod figures;
@@ -32,6 +33,8 @@ pub enum Name {
     Decide,
     /// What one pod admits, as a ratio to a server that does nothing and a publisher that does nothing else.
     Ingest,
+    /// How long the console's usage routes take over 30 days of 12 million rows, as a ratio to the same question put to the rows.
+    Dashboard,
     /// How fast a sink drains a lane, as a ratio to a plain insert of the same blocks and a plain read of the same packs.
     Sink,
     /// How soon an event is seen in its tenant's view, with many tenants busy.
@@ -63,6 +66,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Decide => decide::run(),
         Name::Ingest => ingest::run(),
+        Name::Dashboard => dashboard::run(),
         Name::Sink => sink::run(),
         Name::Freshness => freshness::run(args.seconds.unwrap_or(freshness::PROBED_SECONDS)),
         Name::Peak => peak::run(args.seconds.unwrap_or(peak::HELD_SECONDS)),

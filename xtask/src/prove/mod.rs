@@ -25,6 +25,7 @@ mod pods;
 mod proxy;
 mod quotas;
 mod report;
+pub mod rollups;
 mod world;
 
 use std::process::ExitCode;

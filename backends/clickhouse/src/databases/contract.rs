@@ -4,7 +4,7 @@
 use event::{Claim, Lane, Observed, Stamp, TenantName, TenantNumber};
 
 use super::plan::{Blocked, DatabaseStep, adopt, plan, release};
-use super::{DatabaseError, DatabaseSpec, DatabaseState, Databases};
+use super::{DatabaseError, DatabaseSpec, DatabaseState, Databases, Kept};
 use crate::schema::{Table, View};
 
 const INSTALLATION: &str = "contract";
@@ -94,7 +94,12 @@ fn stamp(uid: &str) -> Stamp {
 }
 
 fn dedicated(days: u32) -> DatabaseSpec {
-    DatabaseSpec::dedicated(&tenant(), NUMBER, days, &stamp("u1"))
+    DatabaseSpec::dedicated(
+        &tenant(),
+        NUMBER,
+        Kept { events_days: days, rollups_days: days + 1 },
+        &stamp("u1"),
+    )
 }
 
 async fn steps(databases: &impl Databases, spec: &DatabaseSpec) -> Vec<DatabaseStep> {
@@ -125,8 +130,10 @@ async fn retention_changes_in_place(databases: &impl Databases) {
     for days in [400, 7] {
         let spec = dedicated(days);
         converge(databases, &spec).await;
-        let ttl = &state(databases, &spec.name).await.tables[&Table::Raw].ttl;
-        assert!(ttl.ends_with(&format!("toIntervalDay({days})")), "{ttl}");
+        for (table, days) in [(Table::Raw, days), (Table::Rollups, days + 1)] {
+            let ttl = &state(databases, &spec.name).await.tables[&table].ttl;
+            assert!(ttl.ends_with(&format!("toIntervalDay({days})")), "{ttl}");
+        }
     }
 }
 
@@ -138,7 +145,8 @@ async fn a_tenant_moves_and_keeps_its_rows_in_view(databases: &impl Databases) {
     for view in View::ALL {
         let select = &state.views[&view].select;
         for database in [&pooled.name, &Lane::Pooled(SHARD).database()] {
-            assert!(select.contains(&format!("FROM {database}.")), "{database} in {select}");
+            let shown = [format!("FROM {database}."), format!("'{database}' AS place")];
+            assert!(shown.iter().any(|shown| select.contains(shown)), "{database} in {select}");
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::error::ClickHouseError;
 use crate::schema::{Table, View};
 pub use live::LiveDatabases;
 pub use plan::{Blocked, Change, DatabaseStep, Plan, adopt, plan, release};
-pub use spec::{DatabaseSpec, ViewSpec};
+pub use spec::{DatabaseSpec, Kept, ViewSpec};
 
 /// A database as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

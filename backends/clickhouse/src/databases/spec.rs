@@ -30,11 +30,20 @@ pub struct ViewSpec {
     pub databases: BTreeSet<String>,
 }
 
+/// How long a tenant's rows are kept, in days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Events.
+    pub events_days: u32,
+    /// Rollups.
+    pub rollups_days: u32,
+}
+
 impl DatabaseSpec {
     /// Of a tenant with a lane of its own.
-    pub fn dedicated(tenant: &TenantName, number: TenantNumber, retention_days: u32, stamp: &Stamp) -> Self {
-        Self { tables: Some(Retention::Days(retention_days)), ..Self::pooled(tenant, number, [], stamp) }
-            .with_own_rows()
+    pub fn dedicated(tenant: &TenantName, number: TenantNumber, kept: Kept, stamp: &Stamp) -> Self {
+        let retention = Retention::Days { events: kept.events_days, rollups: kept.rollups_days };
+        Self { tables: Some(retention), ..Self::pooled(tenant, number, [], stamp) }.with_own_rows()
     }
 
     /// Of a tenant whose rows are in `lanes`.
@@ -75,11 +84,17 @@ impl ViewSpec {
     /// A view's statement, letter for letter as ClickHouse prints it: that is how drift shows.
     pub fn select(&self, view: View) -> String {
         let (columns, table) = (view.columns().join(", "), view.table().name());
+        if view == View::Places {
+            // Also of a database in which nothing of the tenant is yet.
+            let places = self.databases.iter().map(|database| format!("SELECT '{database}' AS place"));
+            return places.collect::<Vec<_>>().join(" UNION ALL ");
+        }
         let parts: Vec<String> = self
             .databases
             .iter()
             .map(|database| {
-                let from = format!("SELECT {columns} FROM {database}.{table}");
+                let place = if view.is_placed() { format!(", '{database}' AS place") } else { String::new() };
+                let from = format!("SELECT {columns}{place} FROM {database}.{table}");
                 match view.pooled_filter().filter(|_| database.starts_with(POOL_PREFIX)) {
                     Some(filter) => format!("{from} WHERE (tenant = {}) AND ({filter})", self.tenant),
                     None => format!("{from} WHERE tenant = {}", self.tenant),

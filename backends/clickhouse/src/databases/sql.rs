@@ -52,14 +52,18 @@ fn create_table(database: &str, table: Table, retention: Retention) -> String {
         "" => String::new(),
         key => format!(" PARTITION BY {key}"),
     };
+    let ttl = match table.ttl(retention).as_str() {
+        "" => String::new(),
+        ttl => format!(" TTL {ttl}"),
+    };
     let settings: Vec<String> =
         table.settings().iter().map(|(name, value)| format!("{name} = {value}")).collect();
     format!(
-        "CREATE TABLE IF NOT EXISTS {database}.{} ({}) ENGINE = MergeTree{partition} ORDER BY ({}) TTL {} SETTINGS {}",
+        "CREATE TABLE IF NOT EXISTS {database}.{} ({}) ENGINE = {}{partition} ORDER BY ({}){ttl} SETTINGS {}",
         table.name(),
         body.join(", "),
+        table.engine(),
         table.sorting_key(),
-        table.ttl(retention),
         settings.join(", ")
     )
 }

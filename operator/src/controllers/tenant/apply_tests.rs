@@ -18,8 +18,15 @@ fn name() -> TenantName {
 fn desired(stamp: Option<Stamp>) -> Desired {
     let validated = validate(&acme(|_| {}), Some(&pro(|_| {})), &settings()).unwrap();
     let own = claim(&validated.owner("dev", &name()), &[]).unwrap().stamp;
-    build(&name(), &validated, &stamp.unwrap_or(own), (Lane::Dedicated(name()), false), None, &settings())
-        .unwrap()
+    build(
+        &name(),
+        &validated,
+        &stamp.unwrap_or(own),
+        (Lane::Dedicated(name()), false),
+        Default::default(),
+        &settings(),
+    )
+    .unwrap()
 }
 
 async fn once(systems: &Systems, desired: &Desired, permission: Permission) -> Result<(), Hindrance> {

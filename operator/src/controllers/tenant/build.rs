@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clickhouse::databases::DatabaseSpec;
+use clickhouse::databases::{DatabaseSpec, Kept};
 use clickhouse::schema::Retention;
 use event::{Lane, Stamp, TenantName, TenantNumber};
 use jetstream::{LaneSettings, StreamSpec, StreamState};
@@ -16,6 +16,8 @@ use crate::snapshot::assemble::Place;
 
 /// Metadata of the lane's stream: the plan's retention at the time of placement. Later edits of the plan move nobody.
 const PLACED_RETENTION: &str = "meterplane.io/placed-retention-days";
+/// The same of rollups.
+const PLACED_ROLLUPS: &str = "meterplane.io/placed-rollup-days";
 /// How long a stream remembers message ids: twice the time for which a pod repeats a pack.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -35,8 +37,18 @@ pub struct Desired {
 }
 
 /// The plan's retention when the tenant was placed, for one with a stream of its own.
-pub fn placed_retention(stream: &StreamState) -> Option<u32> {
-    stream.metadata.get(PLACED_RETENTION)?.parse().ok()
+pub fn placed_retention(stream: &StreamState) -> Placed {
+    let days = |key| stream.metadata.get(key).and_then(|days: &String| days.parse().ok());
+    Placed { events_days: days(PLACED_RETENTION), rollups_days: days(PLACED_ROLLUPS) }
+}
+
+/// What is known of the plan's retention at the time when a tenant was placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Placed {
+    /// Of events.
+    pub events_days: Option<u32>,
+    /// Of rollups.
+    pub rollups_days: Option<u32>,
 }
 
 /// Says what the tenant should have. `placed` is the plan's retention of the time when the tenant was placed; `has_rows`: it has had a lane
@@ -49,22 +61,32 @@ pub fn build(
     validated: &Validated,
     stamp: &Stamp,
     (lane, has_rows): (Lane, bool),
-    placed: Option<u32>,
+    placed: Placed,
     settings: &Settings,
 ) -> Result<Desired, Why> {
     let number =
         TenantNumber::from_lineage(&stamp.lineage).map_err(|error| Why::new("Invalid", error.to_string()))?;
-    let placed = placed.unwrap_or(validated.plan_retention_days);
-    let days = validated.own_retention_days.unwrap_or(placed);
+    let placed = Kept {
+        events_days: placed.events_days.unwrap_or(validated.plan_retention.events_days),
+        rollups_days: placed.rollups_days.unwrap_or(validated.plan_retention.rollups_days),
+    };
+    let events_days = validated.own_retention.events_days.unwrap_or(placed.events_days);
+    let rollups_days = validated.own_retention.rollups_days.unwrap_or(placed.rollups_days);
+    // Rows without a rollup are counted by reading all of them.
+    let kept = Kept { events_days, rollups_days: rollups_days.max(events_days) };
     let (stream, database) = match &lane {
         Lane::Dedicated(_) => {
             let settings = lane_settings(settings, validated.lane_bytes);
             let mut stream = StreamSpec::lane(&lane, settings, stamp);
-            stream.metadata = BTreeMap::from([(PLACED_RETENTION.to_owned(), placed.to_string())]);
-            (Some(stream), DatabaseSpec::dedicated(name, number, days, stamp))
+            stream.metadata = BTreeMap::from([
+                (PLACED_RETENTION.to_owned(), placed.events_days.to_string()),
+                (PLACED_ROLLUPS.to_owned(), placed.rollups_days.to_string()),
+            ]);
+            (Some(stream), DatabaseSpec::dedicated(name, number, kept, stamp))
         }
         Lane::Pooled(_) => {
-            let tables = has_rows.then_some(Retention::Days(days));
+            let tables =
+                has_rows.then_some(Retention::Days { events: kept.events_days, rollups: kept.rollups_days });
             (None, DatabaseSpec { tables, ..DatabaseSpec::pooled(name, number, [&lane], stamp) })
         }
     };
@@ -73,7 +95,7 @@ pub fn build(
         database,
         key: KeySpec { tenant: name.clone(), stamp: stamp.clone() },
         stamp: stamp.clone(),
-        place: Place { lineage: stamp.lineage.clone(), lane, retention_days: days },
+        place: Place { lineage: stamp.lineage.clone(), lane, retention_days: kept.events_days },
     })
 }
 
@@ -94,10 +116,11 @@ mod tests {
     use super::*;
     use crate::controllers::ownership::claim;
 
-    fn desired(change: impl FnOnce(&mut crds::Tenant), lane: Lane, placed: Option<u32>) -> Desired {
+    fn desired(change: impl FnOnce(&mut crds::Tenant), lane: Lane, events_days: Option<u32>) -> Desired {
         let validated = validate(&acme(change), Some(&pro(|_| {})), &settings()).unwrap();
         let name = "acme".parse().unwrap();
         let stamp = claim(&validated.owner("dev", &name), &[]).unwrap().stamp;
+        let placed = Placed { events_days, rollups_days: None };
         build(&name, &validated, &stamp, (lane, false), placed, &settings()).unwrap()
     }
 
@@ -131,5 +154,25 @@ mod tests {
         };
         assert_eq!(of(None), "90");
         assert_eq!(of(Some(30)), "30", "placed under an older plan");
+    }
+
+    #[test]
+    fn rollups_are_kept_as_long_as_asked_and_at_least_as_long_as_events() {
+        let of = |events: &str, rollups: Option<&str>| {
+            let desired = desired(
+                |tenant| {
+                    let days = |days: &str| days.parse().unwrap();
+                    let retention =
+                        crds::limit::Retention { events: Some(days(events)), rollups: rollups.map(days) };
+                    tenant.spec.retention = Some(retention);
+                },
+                own(),
+                None,
+            );
+            desired.database.tables.unwrap()
+        };
+        assert_eq!(of("90d", Some("365d")), Retention::Days { events: 90, rollups: 365 });
+        assert_eq!(of("90d", None), Retention::Days { events: 90, rollups: 730 });
+        assert_eq!(of("900d", None), Retention::Days { events: 900, rollups: 900 });
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::FINALIZER;
 use super::apply::apply;
-use super::build::{Desired, build, placed_retention};
+use super::build::{Desired, Placed, build, placed_retention};
 use super::dereference::dereference;
 use super::placement::{choose, placed};
 use super::validate::{Validated, validate};
@@ -193,7 +193,7 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
     let comes_from = placed.filter(|placed| *placed != lane);
     let retention = match found.stream.present() {
         Some(stream) => placed_retention(stream),
-        None => place.as_ref().map(|place| place.retention_days),
+        None => Placed { events_days: place.as_ref().map(|place| place.retention_days), rollups_days: None },
     };
     let has_rows = found.database.present().is_some_and(|database| !database.tables.is_empty());
     let desired = build(&name, validated, &claim.stamp, (lane, has_rows), retention, &ctx.settings)

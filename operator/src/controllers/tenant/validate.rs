@@ -1,5 +1,6 @@
 //! Whether a Tenant is accepted, together with its plan and with what already stands under its name.
 
+use clickhouse::databases::Kept;
 use crds::{Plan, Tenant, tenant};
 use event::TenantName;
 use kube::ResourceExt;
@@ -8,6 +9,7 @@ use policy::limit::Measure;
 use policy::snapshot::EventWindow;
 use policy::window::{self, Window};
 
+use super::build::Placed;
 use crate::conditions::Why;
 use crate::context::Settings;
 use crate::controllers::ownership::Owner;
@@ -17,6 +19,8 @@ use crate::snapshot::rules::not_supported;
 
 /// Retention where neither the tenant nor its plan says anything.
 const DEFAULT_RETENTION_DAYS: u32 = 90;
+/// The same of rollups.
+const DEFAULT_ROLLUP_DAYS: u32 = 730;
 /// Pool where the plan names none.
 const DEFAULT_POOL: &str = "default";
 /// Longest retention.
@@ -36,10 +40,10 @@ pub struct Validated {
     pub rules: Vec<(String, Result<RuleInput, Why>)>,
     /// Overrides that name no limit of the plan.
     pub idle_overrides: Vec<String>,
-    /// Days for which events are kept, if the Tenant says so itself.
-    pub own_retention_days: Option<u32>,
-    /// Days for which the plan keeps events, for a tenant that is placed now.
-    pub plan_retention_days: u32,
+    /// Days for which its data are kept, as far as the Tenant says so itself.
+    pub own_retention: Placed,
+    /// Days for which the plan keeps them, for a tenant that is placed now.
+    pub plan_retention: Kept,
     /// Bytes that the lane should reserve.
     pub lane_bytes: u64,
     /// Whether data of an earlier tenant may be taken over.
@@ -95,9 +99,8 @@ pub fn validate(tenant: &Tenant, plan: Option<&Plan>, settings: &Settings) -> Re
     if spec.backfill.as_ref().is_some_and(|backfill| backfill.millis() != EventWindow::default().past_ms) {
         return Err(Refusal::Final(not_supported("spec.backfill", "a backfill other than 7d")));
     }
-    let own_retention_days = retention_days(spec.retention.as_ref(), "spec.retention.events", settings)?;
-    let plan_retention_days =
-        retention_days(plan.spec.retention.as_ref(), "the plan's spec.retention.events", settings)?;
+    let own_retention = retention(spec.retention.as_ref(), "spec.retention", settings)?;
+    let plan_retention = retention(plan.spec.retention.as_ref(), "the plan's spec.retention", settings)?;
     within_ceiling(tenant, plan)?;
     let rules = judge::plan_rules(plan);
     Ok(Validated {
@@ -106,8 +109,11 @@ pub fn validate(tenant: &Tenant, plan: Option<&Plan>, settings: &Settings) -> Re
         idle_overrides: idle_overrides(tenant, plan),
         lane_bytes: lane_bytes(&rules, settings.lane_max_bytes),
         rules,
-        own_retention_days,
-        plan_retention_days: plan_retention_days.unwrap_or(DEFAULT_RETENTION_DAYS),
+        own_retention,
+        plan_retention: Kept {
+            events_days: plan_retention.events_days.unwrap_or(DEFAULT_RETENTION_DAYS),
+            rollups_days: plan_retention.rollups_days.unwrap_or(DEFAULT_ROLLUP_DAYS),
+        },
         adoption: spec.adoption,
         own_isolation: spec.isolation,
         plan_isolation: plan.spec.isolation.unwrap_or_default(),
@@ -139,25 +145,36 @@ fn idle_overrides(tenant: &Tenant, plan: &Plan) -> Vec<String> {
     tenant.spec.overrides.iter().map(|over| over.name.clone()).filter(|name| !known(name)).collect()
 }
 
-/// Whole days; longer than the time in which an event can still arrive, or it would be gone before it is stored.
-fn retention_days(
+fn retention(
     retention: Option<&crds::limit::Retention>,
     field: &str,
     settings: &Settings,
-) -> Result<Option<u32>, Refusal> {
-    let Some(events) = retention.and_then(|retention| retention.events.as_ref()) else { return Ok(None) };
-    let least =
-        (EventWindow::default().past_ms / 1_000 + settings.lane_age.as_secs()).div_ceil(DAY_SECONDS) + 1;
-    let days = events.seconds() / DAY_SECONDS;
-    if events.seconds() % DAY_SECONDS != 0 {
-        return Err(invalid(field, &format!("{events} is not a number of whole days")));
+) -> Result<Placed, Refusal> {
+    let late = EventWindow::default().past_ms / 1_000 + settings.lane_age.as_secs();
+    // A day is summed up for the last time in the day behind the last event that can come for it, and its first rows go a day
+    // earlier than its last.
+    let least = late.div_ceil(DAY_SECONDS) + 2;
+    let days = |of: &str, kept: Option<&crds::Duration>| {
+        kept.map(|kept| whole_days(&format!("{field}.{of}"), kept, least)).transpose()
+    };
+    Ok(Placed {
+        events_days: days("events", retention.and_then(|retention| retention.events.as_ref()))?,
+        rollups_days: days("rollups", retention.and_then(|retention| retention.rollups.as_ref()))?,
+    })
+}
+
+/// Whole days, as many as are needed to store and sum up what is late.
+fn whole_days(field: &str, kept: &crds::Duration, least: u64) -> Result<u32, Refusal> {
+    let days = kept.seconds() / DAY_SECONDS;
+    if kept.seconds() % DAY_SECONDS != 0 {
+        return Err(invalid(field, &format!("{kept} is not a number of whole days")));
     }
     if days < least || days > MAX_RETENTION_DAYS {
         let message =
-            format!("{events} is not between {least}d (events may be that late) and {MAX_RETENTION_DAYS}d");
+            format!("{kept} is not between {least}d (events may be that late) and {MAX_RETENTION_DAYS}d");
         return Err(invalid(field, &message));
     }
-    Ok(u32::try_from(days).ok())
+    u32::try_from(days).map_err(|error| invalid(field, &error.to_string()))
 }
 
 fn within_ceiling(tenant: &Tenant, plan: &Plan) -> Result<(), Refusal> {

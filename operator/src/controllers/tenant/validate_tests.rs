@@ -69,8 +69,8 @@ fn the_quickstart_is_accepted_whole() {
     assert_eq!(validated.rules.len(), 3);
     assert_eq!(validated.terms.overrides[0].max, 8_000_000);
     assert_eq!(
-        (validated.own_retention_days, validated.terms.time_zone.as_str()),
-        (Some(90), "Europe/Zurich")
+        (validated.own_retention.rollups_days, validated.terms.time_zone.as_str()),
+        (Some(730), "Europe/Zurich")
     );
     assert!(validated.idle_overrides.is_empty());
     let wayne: Tenant = object("wayne.yaml", "Tenant", "wayne-enterprises");
@@ -87,10 +87,12 @@ fn a_missing_plan_is_waited_for() {
 #[test]
 fn what_is_not_supported_or_wrong_names_its_field() {
     type Change = fn(&mut Tenant);
-    let cases: [(Change, &str, &str); 5] = [
+    let cases: [(Change, &str, &str); 7] = [
         (|t| t.spec.backfill = Some("30d".parse().unwrap()), "NotSupported", "spec.backfill"),
         (|t| t.spec.time_zone = "Mars/Base".into(), "Invalid", "spec.timeZone"),
-        (|t| retain(t, "8d"), "Invalid", "spec.retention.events"),
+        (|t| retain(t, "9d"), "Invalid", "spec.retention.events"),
+        (|t| keep_rollups(t, "9d"), "Invalid", "spec.retention.rollups"),
+        (|t| keep_rollups(t, "3651d"), "Invalid", "spec.retention.rollups"),
         (|t| retain(t, "36h"), "Invalid", "spec.retention.events"),
         (|t| retain(t, "4000d"), "Invalid", "spec.retention.events"),
     ];
@@ -104,6 +106,11 @@ fn what_is_not_supported_or_wrong_names_its_field() {
 fn retain(tenant: &mut Tenant, events: &str) {
     tenant.spec.retention =
         Some(crds::limit::Retention { events: Some(events.parse().unwrap()), rollups: None });
+}
+
+fn keep_rollups(tenant: &mut Tenant, rollups: &str) {
+    tenant.spec.retention =
+        Some(crds::limit::Retention { events: None, rollups: Some(rollups.parse().unwrap()) });
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Other proofs about the same promise use the same world, clients and verdict.
 
 pub mod accounts;
+pub mod sums;
 pub mod tally;
 pub mod tenants;
 pub mod traffic;
@@ -55,7 +56,7 @@ fn plan(scale: Scale) -> Plan {
 pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     let began = Instant::now();
     let plan = plan(job.args.scale);
-    let shape = Shape { pods: 3, sinks: 2, ..Shape::default() };
+    let shape = Shape { pods: 3, sinks: 2, env: sums::soon(2), ..Shape::default() };
     let (world, traffic) = begin(job, seed, shape, plan.pace)?;
     let parts = everything(&world);
     let count = if job.args.calm { 0 } else { plan.faults };
@@ -75,6 +76,7 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     let missing = schedule.len() - storm.done.len();
     round.at_most("faults that were planned and not inflicted", missing as f64, 0.0);
     judge(job, &world, &traffic, &mut round)?;
+    sums::judge(job, &world, &mut round)?;
     round.seconds = began.elapsed().as_secs();
     Ok(round)
 }
