@@ -70,7 +70,8 @@ pub struct TenantSpec {
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: String,
-    /// How long the tenant's data are kept. Without it, the plan decides at creation.
+    /// How long the tenant's data are kept. Without it, the plan decides at creation. In a pool a shorter retention hides events at
+    /// once, and a longer one holds for events that are stored from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
     /// How far back in time events may lie; at least and by default 7d.

@@ -12,6 +12,7 @@ use crate::pools;
 pub const TESTS: &[crate::Test] = &[
     ("dashboards_say_what_the_rows_say_before_and_after_they_are_summed_up", dedicated),
     ("tenants_of_a_pool_are_summed_up_each_for_themselves", pooled),
+    ("rows_go_at_their_retention_and_sums_stay_until_theirs", retained),
 ];
 
 /// A lane is held for 40 s before anything of it is summed up, and an idle one is looked at every 20 s.
@@ -58,10 +59,13 @@ fn compared(world: &World, lane: &Lane) -> Found {
     compare(lane, |sql| Ok(world.clickhouse(sql))).unwrap()
 }
 
-/// What the routes say of the last days, without the times of the question.
+/// What the routes say of the last days; neither end is a whole hour.
 fn told(world: &World, tenant: &TestTenant) -> Vec<Value> {
-    // Neither end is a whole hour.
-    let range = format!("from={}&to={}", moment(5, 2), moment(0, 0));
+    told_between(world, tenant, &moment(5, 2), &moment(0, 0))
+}
+
+fn told_between(world: &World, tenant: &TestTenant, from: &str, to: &str) -> Vec<Value> {
+    let range = format!("from={from}&to={to}");
     let routes = [
         format!("summary?{range}"),
         format!("usage/by-feature?{range}"),
@@ -169,4 +173,69 @@ fn pooled(world: &World) {
     assert_eq!((users(&one), users(&two)), (json!(37), json!(38)));
     let seen = world.clickhouse("SELECT uniqExact(ordinal) FROM tenant_sumone.users");
     assert_eq!(seen, ["37"], "a view shows the tenant's own users");
+
+    // A shorter retention holds at once, also of rows that are stored.
+    world.clickhouse(&shifted("pool_40.events_raw", "time - toIntervalDay(20) AS time, 0 AS epoch"));
+    let events = || world.clickhouse("SELECT count() FROM tenant_sumone.events");
+    assert_eq!(events(), ["800"]);
+    keep(world, "sumone", "10d", "365d");
+    within(Duration::from_secs(30), "older rows are not shown", || {
+        let shown = events();
+        (shown == ["400"]).then_some(()).ok_or(format!("{shown:?}"))
+    });
+    assert_eq!(world.clickhouse("SELECT count() FROM tenant_sumtwo.events"), ["802"]);
+}
+
+/// Copies a table's rows with other values.
+fn shifted(table: &str, values: &str) -> String {
+    format!("INSERT INTO {table} SELECT * REPLACE ({values}) FROM {table} SETTINGS insert_deduplicate = 0")
+}
+
+fn keep(world: &World, tenant: &str, events: &str, rollups: &str) {
+    let spec = json!({"spec": {"retention": {"events": events, "rollups": rollups}}});
+    world.kubectl(&["patch", "tenant", tenant, "--type=merge", "--patch", &spec.to_string()]);
+}
+
+/// Waits until a table's rows of more than two weeks ago are gone.
+fn await_gone(world: &World, table: &str, column: &str) {
+    within(Duration::from_secs(60), &format!("old rows of {table} are gone"), || {
+        world.clickhouse(&format!("OPTIMIZE TABLE {table} FINAL"));
+        let left = world
+            .clickhouse(&format!("SELECT count() FROM {table} WHERE {column} < now() - toIntervalDay(14)"));
+        (left == ["0"]).then_some(()).ok_or(format!("{left:?}"))
+    });
+}
+
+fn retained(world: &World) {
+    for (events, rollups, why) in
+        [("9d", "90d", "at least 10d"), ("216h", "90d", "at least 10d"), ("30d", "29d", "as long as events")]
+    {
+        let refused = world
+            .try_apply(&format!(
+                "apiVersion: meterplane.io/v1alpha1\nkind: Tenant\nmetadata: {{name: forgetful}}\n\
+                 spec: {{planRef: {{name: open}}, retention: {{events: {events}, rollups: {rollups}}}}}\n"
+            ))
+            .unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let tenant = world.tenant("kept", "");
+    fill(world, &tenant, "a");
+    await_builds(world, "tenant_kept", 5);
+    // The same three weeks ago, as it was summed up then.
+    world.clickhouse(&shifted("tenant_kept.events_raw", "time - toIntervalDay(20) AS time, 0 AS epoch"));
+    world.clickhouse(&shifted(
+        "tenant_kept.rollups_raw",
+        "day - 20 AS day, start - toIntervalDay(20) AS start",
+    ));
+    let whole = |days_back| moment(days_back, 0).split('T').next().unwrap().to_owned() + "T00:00:00Z";
+    let then = || told_between(world, &tenant, &whole(25), &whole(20));
+    let before = then();
+    assert_eq!(before[0]["events"], 400, "{}", before[0]);
+    keep(world, "kept", "10d", "30d");
+    await_gone(world, "tenant_kept.events_raw", "time");
+    assert_eq!(then(), before, "sums outlive their rows");
+    keep(world, "kept", "10d", "12d");
+    await_gone(world, "tenant_kept.rollups_raw", "start");
+    assert_eq!(then()[0]["events"], 0);
+    assert_eq!(told(world, &tenant), told_by_rows(world, &tenant), "and what is younger stays");
 }

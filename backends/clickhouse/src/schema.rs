@@ -202,11 +202,19 @@ impl View {
         matches!(self, Self::Events | Self::Rollups | Self::Users | Self::Places)
     }
 
-    /// Which of a pool's rows it leaves out, although they are still there: parts of a pool outlive some of their rows.
-    pub const fn pooled_filter(self) -> Option<&'static str> {
+    /// Which of a pool's rows it shows, each a condition as ClickHouse prints it: parts of a pool outlive some of their rows, and a
+    /// tenant's retention may have become shorter since they were stored.
+    pub fn pooled_filter(self, kept: Kept) -> Vec<String> {
+        let Kept { events_days, rollups_days } = kept;
         match self {
-            Self::Events | Self::Charged => Some("expires_at > now()"),
-            Self::Violations | Self::Rollups | Self::Users | Self::Places => None,
+            Self::Events | Self::Charged => {
+                vec![
+                    "expires_at > now()".to_owned(),
+                    format!("time > (now() - toIntervalDay({events_days}))"),
+                ]
+            }
+            Self::Rollups => vec![format!("day > (today() - {rollups_days})")],
+            Self::Violations | Self::Users | Self::Places => Vec::new(),
         }
     }
 }
@@ -357,6 +365,15 @@ const POOL_REMOVED_DAYS: u32 = 90;
 
 /// Days for which a pool keeps rollups; a tenant sees no more of them than it asked for.
 pub const POOL_ROLLUP_DAYS: u32 = 730;
+
+/// How long a tenant's rows are kept, in days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Events.
+    pub events_days: u32,
+    /// Rollups.
+    pub rollups_days: u32,
+}
 
 /// How long a lane's rows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -138,7 +138,13 @@ async fn retention_changes_in_place(databases: &impl Databases) {
 }
 
 async fn a_tenant_moves_and_keeps_its_rows_in_view(databases: &impl Databases) {
-    let pooled = DatabaseSpec::pooled(&tenant(), NUMBER, [&Lane::Pooled(SHARD)], &stamp("u1"));
+    let pooled = |events_days| {
+        let kept = Kept { events_days, rollups_days: 400 };
+        DatabaseSpec::pooled(&tenant(), NUMBER, [&Lane::Pooled(SHARD)], kept, &stamp("u1"))
+    };
+    converge(databases, &pooled(30)).await;
+    assert!(!steps(databases, &pooled(20)).await.is_empty(), "another retention shows");
+    let pooled = pooled(20);
     converge(databases, &pooled).await;
     let state = state(databases, &pooled.name).await;
     assert!(state.tables.contains_key(&Table::Raw), "rows stay where they are");

@@ -24,10 +24,11 @@ use event::names::POOL_PREFIX;
 use event::{Lane, Observed, Stamp, TenantName, TenantNumber};
 
 use crate::error::ClickHouseError;
+pub use crate::schema::Kept;
 use crate::schema::{Table, View};
 pub use live::LiveDatabases;
 pub use plan::{Blocked, Change, DatabaseStep, Plan, adopt, plan, release};
-pub use spec::{DatabaseSpec, Kept, ViewSpec};
+pub use spec::{DatabaseSpec, ViewSpec};
 
 /// A database as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use event::{Lane, Stamp, TenantName, TenantNumber};
 
 use event::names::POOL_PREFIX;
 
-use crate::schema::{Retention, View};
+use crate::schema::{Kept, Retention, View};
 
 /// A database that should exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +28,15 @@ pub struct ViewSpec {
     pub tenant: TenantNumber,
     /// Databases of the lanes the tenant has had. Those that a view names already stay in it.
     pub databases: BTreeSet<String>,
-}
-
-/// How long a tenant's rows are kept, in days.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
-    /// Events.
-    pub events_days: u32,
-    /// Rollups.
-    pub rollups_days: u32,
+    /// How much of it, where no table of its own says so.
+    pub kept: Kept,
 }
 
 impl DatabaseSpec {
     /// Of a tenant with a lane of its own.
     pub fn dedicated(tenant: &TenantName, number: TenantNumber, kept: Kept, stamp: &Stamp) -> Self {
         let retention = Retention::Days { events: kept.events_days, rollups: kept.rollups_days };
-        Self { tables: Some(retention), ..Self::pooled(tenant, number, [], stamp) }.with_own_rows()
+        Self { tables: Some(retention), ..Self::pooled(tenant, number, [], kept, stamp) }.with_own_rows()
     }
 
     /// Of a tenant whose rows are in `lanes`.
@@ -51,6 +44,7 @@ impl DatabaseSpec {
         tenant: &TenantName,
         number: TenantNumber,
         lanes: impl IntoIterator<Item = &'a Lane>,
+        kept: Kept,
         stamp: &Stamp,
     ) -> Self {
         let databases = lanes.into_iter().map(Lane::database).collect();
@@ -58,7 +52,7 @@ impl DatabaseSpec {
             name: tenant.database(),
             stamp: stamp.clone(),
             tables: None,
-            views: Some(ViewSpec { tenant: number, databases }),
+            views: Some(ViewSpec { tenant: number, databases, kept }),
         }
     }
 
@@ -95,10 +89,13 @@ impl ViewSpec {
             .map(|database| {
                 let place = if view.is_placed() { format!(", '{database}' AS place") } else { String::new() };
                 let from = format!("SELECT {columns}{place} FROM {database}.{table}");
-                match view.pooled_filter().filter(|_| database.starts_with(POOL_PREFIX)) {
-                    Some(filter) => format!("{from} WHERE (tenant = {}) AND ({filter})", self.tenant),
-                    None => format!("{from} WHERE tenant = {}", self.tenant),
+                let pooled = database.starts_with(POOL_PREFIX);
+                let filters = if pooled { view.pooled_filter(self.kept) } else { Vec::new() };
+                if filters.is_empty() {
+                    return format!("{from} WHERE tenant = {}", self.tenant);
                 }
+                let filters: String = filters.iter().map(|filter| format!(" AND ({filter})")).collect();
+                format!("{from} WHERE (tenant = {}){filters}", self.tenant)
             })
             .collect();
         parts.join(" UNION ALL ")
@@ -108,7 +105,7 @@ impl ViewSpec {
     pub(crate) fn keeping(&self, own: &str, select: &str) -> Self {
         let lanes = named(select).filter(|name| *name == own || name.starts_with(POOL_PREFIX));
         let databases = lanes.map(str::to_owned).chain(self.databases.iter().cloned()).collect();
-        Self { tenant: self.tenant, databases }
+        Self { databases, ..self.clone() }
     }
 }
 
@@ -128,10 +125,21 @@ mod tests {
         let view = |databases: &[&str]| ViewSpec {
             tenant: TenantNumber(7),
             databases: databases.iter().map(|name| (*name).to_owned()).collect(),
+            kept: Kept { events_days: 30, rollups_days: 365 },
         };
         let (own, pool) = (view(&["tenant_a"]), view(&["pool_3"]));
         assert_eq!(own.keeping("tenant_a", &select(&pool)), view(&["pool_3", "tenant_a"]));
         assert_eq!(own.keeping("tenant_a", &select(&view(&["tenant_other"]))), own, "never another tenant's");
         assert_eq!(select(&own).matches("tenant = 7").count(), 1);
+    }
+
+    #[test]
+    fn a_pooled_tenant_sees_no_more_than_it_is_kept_for() {
+        let kept = Kept { events_days: 30, rollups_days: 365 };
+        let spec = ViewSpec { tenant: TenantNumber(7), databases: ["pool_3".to_owned()].into(), kept };
+        assert!(spec.select(View::Charged).ends_with("AND (time > (now() - toIntervalDay(30)))"));
+        assert!(spec.select(View::Rollups).ends_with("WHERE (tenant = 7) AND (day > (today() - 365))"));
+        let shorter = ViewSpec { kept: Kept { events_days: 20, ..kept }, ..spec.clone() };
+        assert_ne!(shorter.select(View::Events), spec.select(View::Events), "a change shows as drift");
     }
 }

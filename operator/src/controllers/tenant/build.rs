@@ -87,7 +87,7 @@ pub fn build(
         Lane::Pooled(_) => {
             let tables =
                 has_rows.then_some(Retention::Days { events: kept.events_days, rollups: kept.rollups_days });
-            (None, DatabaseSpec { tables, ..DatabaseSpec::pooled(name, number, [&lane], stamp) })
+            (None, DatabaseSpec { tables, ..DatabaseSpec::pooled(name, number, [&lane], kept, stamp) })
         }
     };
     Ok(Desired {
