@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event::Lane;
 use jetstream::Bucket;
@@ -56,6 +56,11 @@ impl Context {
     /// Whether the process shall end.
     pub fn is_shutting_down(&self) -> bool {
         *self.shutdown.borrow()
+    }
+
+    /// How far the lanes that this process holds are settled.
+    pub fn settled(&self) -> MutexGuard<'_, HashMap<Lane, Settled>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Messages of a lane in which events are missing.

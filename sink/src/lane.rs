@@ -2,8 +2,8 @@
 
 mod turns;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use clickhouse::Day;
@@ -87,7 +87,7 @@ pub async fn run(context: Arc<Context>, lane: Lane, status: Arc<Status>) {
         };
         let stop = hold(&context, &lane, &status, &mut turn, me, epoch).await;
         status.held.store(false, Ordering::Relaxed);
-        context.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+        context.settled().remove(&lane);
         match stop {
             Stop::Lost(reason) => {
                 tracing::debug!(%lane, reason, "not held");
@@ -166,8 +166,7 @@ async fn hold(
     };
     holder.count(&taken.replayed);
     status.held.store(true, Ordering::Relaxed);
-    let settled = Settled::new(me, Instant::now(), holder.record.intent);
-    context.settled.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), settled);
+    context.settled().insert(lane.clone(), Settled::new(me, Instant::now(), holder.record.intent));
     loop {
         if let Err(stop) = holder.step().await {
             return stop;
@@ -225,9 +224,7 @@ impl Holder<'_> {
         self.give_seats().await?;
         let now = Instant::now();
         // Between two steps everything that an intent wrote down is in the tables.
-        if let Some(settled) =
-            self.context.settled.lock().unwrap_or_else(PoisonError::into_inner).get_mut(self.lane)
-        {
+        if let Some(settled) = self.context.settled().get_mut(self.lane) {
             settled.note(now, self.record.intent);
         }
         let next = || self.repairs.next(now, || self.context.gaps_of(self.lane));

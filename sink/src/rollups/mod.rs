@@ -6,7 +6,7 @@ mod due;
 mod settled;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clickhouse::rollups::{self, Build, DayState};
@@ -48,8 +48,7 @@ pub async fn run(context: Arc<Context>, settings: Settings) {
     let mut inserter = LaneInserter::new(context.reader.endpoint().clone());
     let mut seen: HashMap<Lane, Seen> = HashMap::new();
     while !context.is_shutting_down() {
-        let lanes: Vec<Lane> =
-            context.settled.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let lanes: Vec<Lane> = context.settled().keys().cloned().collect();
         seen.retain(|lane, _| lanes.contains(lane));
         for lane in lanes {
             let before = seen.get(&lane).copied();
@@ -111,14 +110,13 @@ fn number(days: &[DayState], now_ms: i64) -> u64 {
 
 /// Who holds a lane, and its last settled intent.
 fn settled(context: &Context, lane: &Lane, age: Duration) -> Option<(Incarnation, u64)> {
-    let mut all = context.settled.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = context.settled();
     let settled = all.get_mut(lane)?;
     settled.upto(Instant::now(), age).map(|upto| (settled.holder, upto))
 }
 
 fn is_held(context: &Context, lane: &Lane, holder: Incarnation) -> bool {
-    let all = context.settled.lock().unwrap_or_else(PoisonError::into_inner);
-    all.get(lane).is_some_and(|settled| settled.holder == holder)
+    context.settled().get(lane).is_some_and(|settled| settled.holder == holder)
 }
 
 #[cfg(test)]
