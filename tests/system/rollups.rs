@@ -10,9 +10,9 @@ use xtask::prove::rollups::{Found, compare};
 use crate::pools;
 
 pub const TESTS: &[crate::Test] = &[
-    ("dashboards_say_what_the_rows_say_before_and_after_they_are_summed_up", dedicated),
-    ("tenants_of_a_pool_are_summed_up_each_for_themselves", pooled),
-    ("rows_go_at_their_retention_and_sums_stay_until_theirs", retained),
+    ("sums_say_what_the_rows_say_whatever_comes_late", dedicated),
+    ("sums_of_a_pool_are_each_tenants_own", pooled),
+    ("sums_outlive_rows_until_their_own_retention", retained),
 ];
 
 /// A lane is held for 40 s before anything of it is summed up, and an idle one is looked at every 20 s.
@@ -105,10 +105,10 @@ fn await_builds(world: &World, database: &str, days: u64) {
 }
 
 fn dedicated(world: &World) {
-    let tenant = world.tenant("summed", "");
-    let lane = Lane::Dedicated("summed".parse().unwrap());
+    let tenant = world.tenant("rolled", "");
+    let lane = Lane::Dedicated("rolled".parse().unwrap());
     fill(world, &tenant, "a");
-    await_builds(world, "tenant_summed", 5);
+    await_builds(world, "tenant_rolled", 5);
     let found = compared(world, &lane);
     assert!(found.agree() && found.sums > 200, "{found:?}");
     let rows = told_by_rows(world, &tenant);
@@ -116,7 +116,7 @@ fn dedicated(world: &World) {
     assert!(rows[0]["events"].as_u64().unwrap() > 300 && rows[0]["activeUsers"] == 37, "{}", rows[0]);
 
     // What comes late is there before anything is built again: of a known user, of a new one, of nobody, with a new feature.
-    let builds = || world.clickhouse("SELECT max(build) FROM tenant_summed.rollups_raw");
+    let builds = || world.clickhouse("SELECT max(build) FROM tenant_rolled.rollups_raw");
     let before = builds();
     let late = [
         ("feature.3", Some("user-1")),
@@ -136,7 +136,7 @@ fn dedicated(world: &World) {
         (shown[0]["events"] == events).then_some(()).ok_or(shown[0].to_string())
     });
     assert_eq!(told(world, &tenant), told_by_rows(world, &tenant));
-    await_builds(world, "tenant_summed", 5);
+    await_builds(world, "tenant_rolled", 5);
     assert_ne!(builds(), before, "the day was built again");
     let found = compared(world, &lane);
     assert!(found.agree(), "{found:?}");
@@ -144,15 +144,15 @@ fn dedicated(world: &World) {
 
     // The comparison finds an event that a build counts twice, and the dashboard shows that it reads builds.
     world.clickhouse(
-        "INSERT INTO tenant_summed.rollups_raw SELECT * REPLACE (build + 1 AS build, events + (every = 1) AS events) \
-         FROM tenant_summed.rollups_raw WHERE (day, build) IN (SELECT day, max(build) FROM tenant_summed.rollups_raw \
-         WHERE day = (SELECT toDate(min(time)) + 2 FROM tenant_summed.events_raw) GROUP BY day)",
+        "INSERT INTO tenant_rolled.rollups_raw SELECT * REPLACE (build + 1 AS build, events + (every = 1) AS events) \
+         FROM (SELECT * FROM tenant_rolled.rollups_raw FINAL WHERE day = \
+         (SELECT toDate(min(time)) + 2 FROM tenant_rolled.events_raw))",
     );
     let found = compared(world, &lane);
     assert!(!found.agree() && found.wrong.iter().any(|line| line.contains("told")), "{found:?}");
     assert_eq!(told(world, &tenant)[0]["events"], events + 1, "a whole day is one row");
     // And users of whom two have one number.
-    world.clickhouse("INSERT INTO tenant_summed.users_raw SELECT tenant, user_key + 1, ordinal FROM tenant_summed.users_raw LIMIT 1");
+    world.clickhouse("INSERT INTO tenant_rolled.users_raw SELECT tenant, user_key + 1, ordinal FROM tenant_rolled.users_raw LIMIT 1");
     assert_eq!(compared(world, &lane).misnumbered.len(), 1);
 }
 
