@@ -20,6 +20,7 @@ const SUMMED_WITHIN: Duration = Duration::from_secs(100);
 const DAY_MS: i64 = 86_400_000;
 
 /// The day's start so many days ago, and so many hours after it, in RFC 3339.
+#[allow(clippy::disallowed_methods, reason = "events of these tests are of the last days")]
 fn moment(days_back: i64, hours: i64) -> String {
     let today = jiff::Timestamp::now().as_millisecond().div_euclid(DAY_MS);
     let ms = (today - days_back) * DAY_MS + hours * 3_600_000 + 1_234_567;

@@ -166,7 +166,7 @@ fn retention(
 /// Whole days, as many as are needed to store and sum up what is late.
 fn whole_days(field: &str, kept: &crds::Duration, least: u64) -> Result<u32, Refusal> {
     let days = kept.seconds() / DAY_SECONDS;
-    if kept.seconds() % DAY_SECONDS != 0 {
+    if !kept.seconds().is_multiple_of(DAY_SECONDS) {
         return Err(invalid(field, &format!("{kept} is not a number of whole days")));
     }
     if days < least || days > MAX_RETENTION_DAYS {

@@ -29,7 +29,7 @@ const USERS: u64 = 10_000;
 /// Its features.
 const FEATURES: u64 = 30;
 /// Times that each route is asked.
-const SAMPLES: u32 = 1_000;
+const SAMPLES: u32 = 250;
 /// Times that the rows are asked, before and after.
 const RAW_SAMPLES: u32 = 5;
 /// Answers of each route that are compared.
@@ -97,7 +97,7 @@ fn start(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Platform
         dir,
         env: BTreeMap::from([("sink".to_owned(), sink)]),
         installation: "bench".into(),
-        workloads: ["operator", "sink", "console"].map(str::to_owned).to_vec(),
+        workloads: ["operator", "ingest-1", "sink", "console"].map(str::to_owned).to_vec(),
         new_ports: true,
         progress: progress.clone(),
         cancel: cancel.clone(),
