@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::routes::ZONE;
 use super::{FEATURES, ROWS, USERS};
 use crate::bench::clickhouse::ClickHouse;
+use crate::http::Http;
 use crate::platform::Platform;
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 
 /// How long everything that was applied may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -26,7 +27,7 @@ pub(super) fn tenant(platform: &Platform, dir: &Path) -> Result<String> {
          apiVersion: meterplane.io/v1alpha1\nkind: Plan\nmetadata: {{name: board}}\nspec: {{isolation: Dedicated}}\n---\n\
          apiVersion: meterplane.io/v1alpha1\nkind: Tenant\nmetadata: {{name: board}}\n\
          spec: {{planRef: {{name: board}}, namespaces: [board], timeZone: {ZONE}}}\n---\n\
-         apiVersion: meterplane.io/v1alpha1\nkind: ApiKey\nmetadata: {{name: app, namespace: board}}\nspec: {{scopes: [read]}}\n"
+         apiVersion: meterplane.io/v1alpha1\nkind: ApiKey\nmetadata: {{name: app, namespace: board}}\nspec: {{scopes: [ingest, read]}}\n"
     );
     fs::write(&file, yaml).map_err(Error::io(format!("cannot write {}", file.display())))?;
     let kubectl = platform.kubectl();
@@ -43,14 +44,32 @@ pub(super) fn tenant(platform: &Platform, dir: &Path) -> Result<String> {
     })
 }
 
+/// Sends one event, so that the lane has an intent, and waits until it is stored.
+pub(super) fn first_event(
+    platform: &Platform,
+    key: &str,
+    clickhouse: &ClickHouse,
+    cancel: &Cancel,
+) -> Result<()> {
+    let (http, url) =
+        (Http::new(Duration::from_secs(10)), format!("{}/v1/usage/events", platform.url("ingest-1")?));
+    let headers = [("x-api-key", key), ("content-type", "application/json")];
+    let body = r#"{"id":"first","type":"feature.0","subject":"u0"}"#;
+    let stored = cancel.until(READY_WITHIN, Duration::from_millis(200), || {
+        drop(http.send("POST", &url, &headers, body.into()));
+        Ok((clickhouse.count("board", "events_raw")? > 0).then_some(()))
+    })?;
+    stored.ok_or_else(|| Error::Program { program: "the sink".into(), detail: "it stored nothing".into() })
+}
+
 /// Days that hold rows of a table.
 pub(super) fn days_of(table: &str) -> String {
     let day = if table == "events_raw" { "toDate(time)" } else { "day" };
     format!("SELECT uniqExact({day}) FROM tenant_board.{table}")
 }
 
-/// Inserts the rows: over 30 days up to now, latencies with a long tail, a few features that are used much. Their intent is that of
-/// an idle lane, so they are settled; but those of the last twelve minutes, and one in a thousand of the last week, came later
+/// Inserts the rows: over 30 days up to now, latencies with a long tail, a few features that are used much. Their intent is the
+/// lane's first, so they are settled; but those of the last twelve minutes, and one in a thousand of the last week, came later
 /// than anything that is summed up.
 pub(super) fn rows(clickhouse: &ClickHouse) -> Result<()> {
     let tenant = clickhouse.number(
@@ -69,7 +88,7 @@ pub(super) fn rows(clickhouse: &ClickHouse) -> Result<()> {
          toDecimal64((cityHash64(number, 3) % 1000) / 10, 6) AS value, \
          toUInt32(5 + pow((cityHash64(number, 4) % 10000) / 10000, 4) * 3000) AS latency_ms, \
          '{{\"value\":1}}' AS data, 'board' AS lane, 1 AS epoch, intDiv(number, 100) AS seq, number % 100 AS idx, \
-         (age_ms < 720000 OR (age_ms < 604800000 AND cityHash64(number, 5) % 1000 = 0)) ? 1 : 0 AS intent"
+         (age_ms < 720000 OR (age_ms < 604800000 AND cityHash64(number, 5) % 1000 = 0)) ? 1000000000 : 1 AS intent"
     );
     let insert = |time: &str, count: u64| {
         format!(

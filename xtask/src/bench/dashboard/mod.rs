@@ -112,6 +112,7 @@ impl Dashboard {
         let clickhouse = ClickHouse::new(platform.url("clickhouse")?, password.trim().to_owned());
         let task = progress.task("rows", "applies the tenant and fills its table");
         let key = fill::tenant(platform, &paths.dev.join("bench"))?;
+        fill::first_event(platform, &key, &clickhouse, cancel)?;
         fill::rows(&clickhouse)?;
         task.done(&format!("{ROWS} inserted"));
         let task = progress.task("rollups", "the sink sums them up, day by day");
