@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use event::Observed;
+use jetstream::{Settings, StreamSpec, StreamStep, Streams};
 use system_tests::{World, event, eventually, within};
 
+use crate::identity::connect;
 use crate::pools::{pool, says};
 
 pub const TESTS: &[crate::Test] =
@@ -68,4 +71,37 @@ fn there_and_back(world: &World) {
     });
     assert_eq!(mover.post(world, 0, &event("e", "login", "ann")).status, 429);
     mover.shows(world, 60);
+
+    left_behind(world);
+
+    // Destroyed for good: its rows in both lanes, and nobody else's.
+    let patch = r#"{"spec":{"deletionPolicy":"Delete","deletionGrace":"1s"}}"#;
+    world.kubectl(&["patch", "tenant", "mover", "--type=merge", "--patch", patch]);
+    world.kubectl(&["annotate", "tenant", "mover", "meterplane.io/confirm-deletion=mover"]);
+    world.kubectl(&["delete", "tenant", "mover", "--wait=false"]);
+    within(Duration::from_secs(60), "the rows are gone", || {
+        let left =
+            [rows(world, "pool_40.events_raw"), rows(world, "system.databases WHERE name = 'tenant_mover'")];
+        (left == ["5", "0"]).then_some(()).ok_or(format!("{left:?}"))
+    });
+    world.kubectl(&["wait", "--for=delete", "--timeout=60s", "tenant/mover"]);
+    other.shows(world, 5);
+}
+
+/// The stream that the tenant left goes once it is empty.
+fn left_behind(world: &World) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = runtime.block_on(connect(world, "operator"));
+    let stream = || runtime.block_on(client.observe("USAGE_mover"));
+    let Observed::Present(left) = stream() else { panic!("what is in it may be needed") };
+    // Its messages age out now, and not after a day.
+    let soon = Duration::from_secs(1);
+    let settings = Settings { max_age: Some(soon), duplicate_window: soon, ..left.settings };
+    let (stamp, metadata) = (left.stamp.unwrap(), left.metadata);
+    let spec = StreamSpec { name: left.name, settings, stamp, metadata };
+    runtime.block_on(client.execute(&StreamStep::Update { spec, fields: vec!["max_age"] })).unwrap();
+    within(Duration::from_secs(60), "the stream that was left is gone", || {
+        let found = stream();
+        matches!(found, Observed::Absent).then_some(()).ok_or(format!("{found:?}"))
+    });
 }

@@ -1,5 +1,6 @@
 //! A model of several lanes, their sinks and tenants that move, in every order that a seed gives: sinks die and stand still at every
-//! point, lanes are taken by others meanwhile, and packs of a moved tenant arrive in any lane that it has had, at any time.
+//! point, lanes are taken by others meanwhile, packs of a moved tenant arrive in any lane that it has had, at any time, and the tables
+//! lose rows that are put back from the streams.
 //!
 //! The promise: each event is stored once over all lanes, every event is accounted for in its own, and nobody waits for ever.
 
@@ -23,6 +24,7 @@ use crate::flush::flush;
 use crate::intent::{Record, State};
 use crate::model_tests::{Row, read_raw, read_removed};
 use crate::port::{Certainty, Port, Positions, Range, Stop};
+use crate::repair::repair;
 use crate::takeover::take;
 use crate::testing::{DAY, message, of_tenants};
 
@@ -38,6 +40,20 @@ struct Contents {
     removed: Vec<Row>,
 }
 
+impl Contents {
+    /// What was packed, by place.
+    fn packed(&self) -> BTreeMap<(u64, u32), Id> {
+        let batch = Batch::whole(&self.messages, 0).unwrap();
+        batch.places().map(|place| ((place.seq, place.idx), place.id())).collect()
+    }
+
+    /// Places that are in neither table.
+    fn missing(&self) -> Vec<(u64, u32)> {
+        let there: HashSet<(u64, u32)> = self.raw.iter().chain(&self.removed).map(|row| row.at).collect();
+        self.packed().into_keys().filter(|at| !there.contains(at)).collect()
+    }
+}
+
 struct World {
     lanes: BTreeMap<Lane, Contents>,
     seats: BTreeMap<TenantNumber, (u64, Seat)>,
@@ -50,6 +66,7 @@ struct World {
 struct Model {
     world: Arc<Mutex<World>>,
     lane: Lane,
+    me: Incarnation,
     revision: u64,
     elsewhere: Elsewhere,
 }
@@ -75,6 +92,14 @@ impl Model {
         let done = act(&mut self.world.lock().unwrap(), &self.lane);
         Step(false).await;
         done
+    }
+
+    /// Messages up to `hi` of which rows are missing.
+    fn gap(&self, hi: u64) -> Option<(u64, u64)> {
+        let world = self.world();
+        let missing = world.lanes[&self.lane].missing();
+        let missing: Vec<u64> = missing.into_iter().map(|at| at.0).filter(|seq| *seq <= hi).collect();
+        Some((*missing.first()?, *missing.last()?))
     }
 
     /// Rows of other lanes, of the tenants that are looked for there.
@@ -125,9 +150,15 @@ impl Port for Model {
     }
 
     async fn insert(&mut self, table: Table, rows: Bytes, token: &str) -> Result<Certainty, Stop> {
-        // Also of a sink that was overtaken while it stood still: its tokens are those that were replayed.
+        let me = self.me;
+        // Also of a sink that was overtaken while it stood still: its tokens are those that were replayed. What it puts back has one
+        // of its own, and a lane is held for long before anything is put back: by then it has landed, or never will.
         self.once(|world, lane| {
             let lane = world.lanes.get_mut(lane).unwrap();
+            let owner = lane.record.as_ref().map(|(_, record)| record.owner);
+            if is_again(token) && owner != Some(me) {
+                return;
+            }
             if lane.tokens.insert((table, token.to_owned())) {
                 match table {
                     Table::Raw => lane.raw.extend(read_raw(&rows)),
@@ -156,6 +187,12 @@ impl Port for Model {
     }
 
     async fn settle(&mut self) {}
+}
+
+/// Whether a token is one of rows that were missing.
+fn is_again(token: &str) -> bool {
+    let last = token.rsplit(':').next().and_then(|last| last.strip_prefix(['r', 'g']));
+    last.is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
 impl Seats for Model {
@@ -193,6 +230,7 @@ async fn hold(mut port: Model, me: Incarnation, ids: usize) -> Result<(), Stop> 
     let mut record = take(&mut port, &name, me, EPOCH, async |_| true).await?.record;
     let mut memory = Memory::new(Arc::new(MemoryBudget::new(ids * 40)));
     let mut turns = Turns::new(lane.clone(), me);
+    let mut repairing = false;
     for round in 0_u64.. {
         let asked = |(tenant, (_, seat)): (&TenantNumber, &(u64, Seat))| {
             (seat.at == lane && !seat.asked.is_empty()).then_some(*tenant)
@@ -202,6 +240,17 @@ async fn hold(mut port: Model, me: Incarnation, ids: usize) -> Result<(), Stop> 
         // What others want is learned late; what is read before a decision is not.
         if !free.is_empty() && round % 4 == 3 {
             turns.give(&mut port, &mut memory, &mut record, &free).await?;
+        }
+        let looks = round % 8 == 7 || repairing;
+        if let Some(range) = looks.then(|| port.gap(record.hi)).flatten() {
+            let closed = record.closed();
+            port.write(&closed).await?;
+            record = closed;
+            let turns = &mut turns;
+            // One that waits for a seat is tried again before anything else is begun.
+            repairing = repair(&mut port, &name, &mut record, &mut memory, turns, range, 8).await?.is_none();
+            Step(false).await;
+            continue;
         }
         let rest: Vec<LaneMessage> =
             port.world().lanes[&lane].messages.iter().skip(record.hi as usize).take(3).cloned().collect();
@@ -340,11 +389,29 @@ impl Run {
         messages.push(message(messages.len() as u64 + 1, &pack));
     }
 
+    /// A power cut: the tables forget rows of intents that are closed, the server remembers their tokens.
+    fn lose(&mut self) {
+        let mut world = self.world.lock().unwrap();
+        for lane in world.lanes.values_mut() {
+            let closed = lane.record.as_ref().filter(|(_, record)| record.state == State::Closed);
+            let Some(hi) = closed.map(|(_, record)| record.hi) else { continue };
+            let lost = hi.saturating_sub(self.dice.below(6) as u64);
+            let kept = |row: &Row| row.at.0 > hi || row.at.0 < lost || row.id.hash.0 % 3 != 0;
+            lane.raw.retain(kept);
+            lane.removed.retain(kept);
+        }
+    }
+
     fn start(&mut self, lane: &Lane) {
         self.started += 1;
         let (me, ids) = (Incarnation(self.started), [0, 10, 1_000][self.dice.below(3)]);
-        let port =
-            Model { world: self.world.clone(), lane: lane.clone(), revision: 0, elsewhere: Elsewhere::new() };
+        let port = Model {
+            world: self.world.clone(),
+            lane: lane.clone(),
+            me,
+            revision: 0,
+            elsewhere: Elsewhere::new(),
+        };
         self.sinks.push(Sink { lane: lane.clone(), task: Box::pin(hold(port, me, ids)), frozen: false });
     }
 
@@ -374,7 +441,7 @@ impl Run {
         let world = self.world.lock().unwrap();
         world.lanes.values().all(|lane| {
             let record = lane.record.as_ref().map(|(_, record)| (record.hi, record.state));
-            record == Some((lane.messages.len() as u64, State::Closed))
+            record == Some((lane.messages.len() as u64, State::Closed)) && lane.missing().is_empty()
         })
     }
 
@@ -383,6 +450,7 @@ impl Run {
             match self.dice.below(60) {
                 0 => self.append(),
                 1 if self.dice.below(8) == 0 => self.move_one(),
+                2 if self.dice.below(20) == 0 => self.lose(),
                 _ => self.turn(true),
             }
         }
@@ -399,9 +467,7 @@ impl Run {
         let world = self.world.lock().unwrap();
         let mut stored: HashMap<Id, (&Lane, (u64, u32))> = HashMap::new();
         for (lane, contents) in &world.lanes {
-            let batch = Batch::whole(&contents.messages, 0).unwrap();
-            let packed: BTreeMap<(u64, u32), Id> =
-                batch.places().map(|place| ((place.seq, place.idx), place.id())).collect();
+            let packed = contents.packed();
             for row in &contents.raw {
                 if packed.get(&row.at) != Some(&row.id) {
                     return Err(format!("{lane} {:?} is no event", row.at));
@@ -424,7 +490,7 @@ impl Run {
 
 #[test]
 fn every_event_is_stored_once_wherever_its_tenant_has_been() {
-    for seed in 0..2_000 {
+    for seed in 0..400 {
         let outcome = Run::new(seed, true).all();
         assert_eq!(outcome, Ok(()), "seed {seed}");
     }

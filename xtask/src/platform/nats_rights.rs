@@ -281,7 +281,12 @@ mod tests {
         ] {
             assert!(may_publish(&user, subject), "{subject}");
         }
-        for subject in ["$KV.ledger-month-4.k", "$KV.intents.acme", "$JS.API.CONSUMER.CREATE.USAGE_acme.c"] {
+        for subject in [
+            "$KV.ledger-month-4.k",
+            "$KV.intents.acme",
+            "$KV.seats.7",
+            "$JS.API.CONSUMER.CREATE.USAGE_acme.c",
+        ] {
             assert!(!may_publish(&user, subject), "{subject}");
         }
         assert!(user.answers, "a recall is answered");
@@ -323,7 +328,9 @@ mod tests {
         let user = console();
         assert!(user.publish.iter().all(|subject| subject.starts_with("$JS.")));
         assert!(may_publish(&user, "$JS.API.DIRECT.GET.KV_policy.$KV.policy.tenant.acme"));
-        assert!(!may_publish(&user, "$JS.API.STREAM.MSG.GET.USAGE_acme"));
+        assert!(
+            !may_publish(&user, "$JS.API.STREAM.MSG.GET.USAGE_acme") && !may_publish(&user, "$KV.seats.7")
+        );
         assert_eq!(user.subscribe, ["_INBOX.>"]);
     }
 
