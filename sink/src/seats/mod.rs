@@ -7,6 +7,8 @@ mod directory;
 mod turns;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod model_tests;
 
 pub use directory::{Directory, Unreadable};
