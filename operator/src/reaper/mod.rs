@@ -84,11 +84,10 @@ async fn reap(ctx: &Context) -> Result<BTreeSet<String>, Failure> {
     let Wards { wards, waits_for } =
         wards::by_lanes(orphans, &ctx.publications.list(), |snapshot| ctx.moves.lanes(snapshot));
     let settled = stream::iter(wards).map(|ward| settle(ctx, ward)).buffer_unordered(LANES);
-    let failures: Vec<Failure> = settled.filter_map(async |settled| settled.err()).collect().await;
-    match failures.into_iter().next() {
-        Some(failure) => Err(failure),
-        None => Ok(waits_for),
-    }
+    // One that fails keeps no other back.
+    let settled: Vec<Result<(), Failure>> = settled.collect().await;
+    settled.into_iter().collect::<Result<(), Failure>>()?;
+    Ok(waits_for)
 }
 
 /// Settles the dead pods of a ward.
