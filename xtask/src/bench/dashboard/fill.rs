@@ -16,6 +16,9 @@ use crate::{Cancel, Error, Result};
 
 /// How long everything that was applied may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
+/// One row in so many of the last week is newer than its build: a day is built again every hour, and one in a hundred of an hour's
+/// events is late by up to a week.
+const STRAGGLERS: u64 = 17_000;
 /// A row of a day so long before all others: a sink sums up days from before its time when older ones are there still.
 pub(super) const DAYS_BEFORE: u64 = 1;
 
@@ -69,7 +72,7 @@ pub(super) fn days_of(table: &str) -> String {
 }
 
 /// Inserts the rows: over 30 days up to now, latencies with a long tail, a few features that are used much. Their intent is the
-/// lane's first, so they are settled; but those of the last twelve minutes, and one in a thousand of the last week, came later
+/// lane's first, so they are settled; but those of the last twelve minutes, and some of the last week, came later
 /// than anything that is summed up.
 pub(super) fn rows(clickhouse: &ClickHouse) -> Result<()> {
     let tenant = clickhouse.number(
@@ -88,7 +91,7 @@ pub(super) fn rows(clickhouse: &ClickHouse) -> Result<()> {
          toDecimal64((cityHash64(number, 3) % 1000) / 10, 6) AS value, \
          toUInt32(5 + pow((cityHash64(number, 4) % 10000) / 10000, 4) * 3000) AS latency_ms, \
          '{{\"value\":1}}' AS data, 'board' AS lane, 1 AS epoch, intDiv(number, 100) AS seq, number % 100 AS idx, \
-         (age_ms < 720000 OR (age_ms < 604800000 AND cityHash64(number, 5) % 1000 = 0)) ? 1000000000 : 1 AS intent"
+         (age_ms < 720000 OR (age_ms < 604800000 AND cityHash64(number, 5) % {STRAGGLERS} = 0)) ? 1000000000 : 1 AS intent"
     );
     let insert = |time: &str, count: u64| {
         format!(

@@ -29,7 +29,7 @@ const USERS: u64 = 10_000;
 /// Its features.
 const FEATURES: u64 = 30;
 /// Times that each route is asked.
-const SAMPLES: u32 = 250;
+const SAMPLES: u32 = 170;
 /// Times that the rows are asked, before and after.
 const RAW_SAMPLES: u32 = 5;
 /// Answers of each route that are compared.
