@@ -107,6 +107,8 @@ pub async fn admit(
             }
         }
     }
+    // What could not be read was taken down before the others were decided.
+    admission.rejected.sort_by_key(|rejected| rejected.index);
     admission.accepted = admitted.len();
     admission.standings = app.quotas.standings(&caller.policy, &decision.met);
     publish(app, policies, caller, admitted).await?;

@@ -158,14 +158,14 @@ fn dedicated(world: &World) {
 }
 
 fn pooled(world: &World) {
-    world.apply(&pools::pool("summing", 40, 1, ""));
+    world.apply(&pools::pool("summing", 50, 1, ""));
     world.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "lanepool/summing"]);
     let (one, two) = (world.tenant_on("summing", "sumone", ""), world.tenant_on("summing", "sumtwo", ""));
     fill(world, &one, "a");
     fill(world, &two, "a");
     accept(world, &two, vec![event("more", "feature.9", Some("only-two"), &moment(3, 3), 1)]);
-    await_builds(world, "pool_40", 5);
-    let found = compared(world, &Lane::Pooled(40));
+    await_builds(world, "pool_50", 5);
+    let found = compared(world, &Lane::Pooled(50));
     assert!(found.agree() && found.sums > 400, "{found:?}");
     for tenant in [&one, &two] {
         assert_eq!(told(world, tenant), told_by_rows(world, tenant), "{}", tenant.name);
@@ -176,7 +176,7 @@ fn pooled(world: &World) {
     assert_eq!(seen, ["37"], "a view shows the tenant's own users");
 
     // A shorter retention holds at once, also of rows that are stored.
-    world.clickhouse(&shifted("pool_40.events_raw", "time - toIntervalDay(20) AS time, 0 AS epoch"));
+    world.clickhouse(&shifted("pool_50.events_raw", "time - toIntervalDay(20) AS time, 0 AS epoch"));
     let events = || world.clickhouse("SELECT count() FROM tenant_sumone.events");
     assert_eq!(events(), ["800"]);
     keep(world, "sumone", "10d", "365d");
