@@ -12,12 +12,13 @@ pub const TESTS: &[crate::Test] =
     &[("every_event_is_accounted_for_and_a_missing_row_is_told_and_comes_back", audited)];
 
 /// A lane is held for 40 s before anything of it is repaired, and an idle one is looked at every 20 s.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(90);
+pub const REPAIRED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Part of the condition that says that counts add up; its type alone says nothing.
 const RECONCILED: &str = r#""reason":"Reconciled""#;
 
-fn says(world: &World, tenant: &str, what: &str) {
+/// Waits until the condition that counts add up says `what`.
+pub fn says(world: &World, tenant: &str, what: &str) {
     within(REPAIRED_WITHIN, &format!("CountsReconciled says {what}"), || {
         let path = "--output=jsonpath={.status.conditions[?(@.type==\"CountsReconciled\")]}";
         let condition = world.try_kubectl(&["get", "tenant", tenant, path])?;

@@ -8,21 +8,13 @@ use jetstream::{Bucket, Publisher};
 use serde_json::{Value, json};
 use system_tests::{TestTenant, World, event, within};
 
+use crate::counts::{REPAIRED_WITHIN, says};
+
 pub const TESTS: &[crate::Test] =
     &[("a_pack_that_cannot_be_read_is_counted_and_holds_nothing_up", unreadable)];
 pub const CRASH_TESTS: &[crate::Test] = &[("a_sink_that_can_read_a_dead_letter_stores_it", read_later)];
 
-/// A lane is held for 40 s before anything of it is repaired, and an idle one is looked at every 20 s.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(90);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-
-fn says(world: &World, tenant: &str, what: &str) {
-    within(REPAIRED_WITHIN, &format!("CountsReconciled says {what}"), || {
-        let path = "--output=jsonpath={.status.conditions[?(@.type==\"CountsReconciled\")]}";
-        let condition = world.try_kubectl(&["get", "tenant", tenant, path])?;
-        condition.contains(what).then_some(()).ok_or(condition)
-    });
-}
 
 fn number(world: &World, tenant: &str) -> String {
     world.clickhouse(&format!("SELECT DISTINCT tenant FROM tenant_{tenant}.events_raw")).concat()
