@@ -86,20 +86,20 @@ async fn round(
             audit = audit.forget(tenant);
         }
     }
-    // Differences of one range are counted at once.
-    let ranges: BTreeSet<_> = audit.open.iter().map(|open| (open.epoch, open.lo, open.hi)).collect();
+    // What is said of one range is counted at once, whoever it is about.
+    let again = audit.open.iter().chain(&audit.letters);
+    let ranges: BTreeSet<_> = again.map(|range| (range.epoch, range.lo, range.hi)).collect();
     for (epoch, lo, hi) in ranges {
         let rows = rows::count(&context.reader, lane, epoch, lo, hi).await?;
-        let of_range = |open: &&Difference| (open.epoch, open.lo, open.hi) == (epoch, lo, hi);
+        let of_range = |range: &&Difference| (range.epoch, range.lo, range.hi) == (epoch, lo, hi);
         for open in audit.open.clone().iter().filter(of_range) {
             let rows = rows.get(&open.tenant).copied().unwrap_or_default();
             audit = audit.recount(open, rows, ms(now_ms()), grace.as_millis() as i64);
         }
-    }
-    for letters in audit.letters.clone() {
-        let rows = rows::count(&context.reader, lane, letters.epoch, letters.lo, letters.hi).await?;
-        let rows = rows.get(&letters.tenant).copied().unwrap_or_default();
-        audit = audit.reread(&letters, rows, ms(now_ms()));
+        for letters in audit.letters.clone().iter().filter(of_range) {
+            let rows = rows.get(&letters.tenant).copied().unwrap_or_default();
+            audit = audit.reread(letters, rows, ms(now_ms()));
+        }
     }
     let hi = position.sequence.min(audit.upto + MESSAGES);
     if hi > audit.upto && !audit.is_stuck() {

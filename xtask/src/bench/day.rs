@@ -37,7 +37,7 @@ pub(super) fn run(fraction: f64) -> Result<ExitCode> {
     let members = crowd::create(&world, DEDICATED, POOLED)?;
     let mut load = Throughput::new(&world, members.iter())?;
     load.pass(|order| (order.seconds, order.connections, order.patient) = (5.0, 8, true))?;
-    let (rows, stored) = (rows(&world)?, load.stored()?);
+    let (rows, stored) = (world.rows()?, load.stored()?);
     let before = Stores::now(&world)?;
     println!(
         "bench day: {}; {events:.0} events ({fraction} of a day) of {DEDICATED} dedicated and {POOLED} pooled tenants",
@@ -46,7 +46,7 @@ pub(super) fn run(fraction: f64) -> Result<ExitCode> {
     let passed = load.pass(|order| (order.day, order.total) = (Some(events as u64), Some(events as u64)))?;
     let after = Stores::now(&world)?;
     let counted = load.stored()? - stored;
-    let there = self::rows(&world)? - rows;
+    let there = world.rows()? - rows;
     if counted as f64 != events || there as f64 != events {
         let detail = format!("{there} rows are there, {counted} by the sink's word, of {events}");
         return Err(Error::Program { program: "the day".into(), detail });
@@ -80,11 +80,6 @@ impl Stores {
         let sql = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'events_raw'";
         Ok(Self { lanes, tables: world.clickhouse()?.number(sql)? as f64 })
     }
-}
-
-/// Rows of all lanes, as ClickHouse counts them.
-fn rows(world: &World<'_>) -> Result<u64> {
-    world.clickhouse()?.number("SELECT sum(rows) FROM system.parts WHERE active AND table = 'events_raw'")
 }
 
 fn free_bytes(bench: &Bench) -> Result<f64> {

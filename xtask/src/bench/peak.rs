@@ -40,7 +40,7 @@ pub(super) fn run(seconds: u64) -> Result<ExitCode> {
         "bench peak: {}; {RATE} events/s in requests of 1 to 100 for {seconds} s, {DEDICATED} dedicated and {POOLED} pooled tenants",
         machine(&bench.paths.dev)
     );
-    let (stored, before, rows) = (load.stored()?, Cpu::now(&world.platform)?, rows(&world)?);
+    let (stored, before, rows) = (load.stored()?, Cpu::now(&world.platform)?, world.rows()?);
     let (lasting, clickhouse) = (Duration::from_secs(seconds), world.clickhouse()?);
     let rate = Some(RATE);
     let busy: Vec<&Member> = members.iter().collect();
@@ -67,7 +67,7 @@ pub(super) fn run(seconds: u64) -> Result<ExitCode> {
     verdict.at_least("events/s", sent.rate(), RATE * 0.99);
     verdict.at_most("202 p99, ms", f64::from(sent.p99_us) / 1_000.0, 50.0);
     verdict.at_most(&format!("event to view p99, s, {} probes", seen.len()), seen.ms(0.99) / 1_000.0, 2.0);
-    let there = self::rows(&world)? - rows;
+    let there = world.rows()? - rows;
     verdict.at_most("events accepted that are not stored, or stored twice", all.abs_diff(there) as f64, 0.0);
     match growth(&memory.ingest) {
         Some(growth) => {
@@ -103,10 +103,6 @@ fn growth(mib: &[u64]) -> Option<f64> {
     let (first, last) = (*mib.get(SETTLED_AFTER)?, *mib.last()?);
     let minutes = mib.len() - 1 - SETTLED_AFTER;
     (minutes > 0).then(|| (last as f64 - first as f64) / minutes as f64)
-}
-
-fn rows(world: &World<'_>) -> Result<u64> {
-    world.clickhouse()?.number("SELECT sum(rows) FROM system.parts WHERE active AND table = 'events_raw'")
 }
 
 #[cfg(test)]

@@ -137,6 +137,11 @@ impl<'a> World<'a> {
         Ok(ClickHouse::new(self.platform.url("clickhouse")?, password.trim().to_owned()))
     }
 
+    /// Rows of all lanes, as ClickHouse counts them.
+    pub fn rows(&self) -> Result<u64> {
+        self.clickhouse()?.number("SELECT sum(rows) FROM system.parts WHERE active AND table = 'events_raw'")
+    }
+
     /// Whether NATS says of itself that it has each message on disk before it acknowledges it.
     pub fn syncs_always(&self) -> Result<bool> {
         let url = format!("{}/jsz", self.platform.urls()?.nats_monitor);
