@@ -223,6 +223,9 @@ impl View {
 /// is 5,600.
 pub const DEDUPLICATION_WINDOW: u32 = 10_000;
 
+/// Settings that a table keeps as it was made: the server changes them in none.
+pub(crate) const FIXED_SETTINGS: [&str; 1] = ["index_granularity"];
+
 /// A table of a tenant's or a pool's database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -321,9 +324,18 @@ impl Table {
             ("non_replicated_deduplication_window", DEDUPLICATION_WINDOW.to_string()),
             // A longer retention rewrites no rows.
             ("materialize_ttl_recalculate_only", "1".to_owned()),
+            // Nothing here joins by them, and each insert and each merge would make them for every column.
+            ("auto_statistics_types", "''".to_owned()),
         ];
         if self == Self::Raw {
             settings.push(("ttl_only_drop_parts", "1".to_owned()));
+            // Lanes insert little and often. Merges of five parts at once would write each row some eight times before a day is one
+            // part; of twelve, three times.
+            settings.push(("merge_selector_base", "12".to_owned()));
+            // Dashboards add rows that rollups do not cover, a few here and there: each costs a granule of every column that is
+            // read, and a compressed block at least. Measured on 12 M rows: half the time, for 1.4 % more of the disk.
+            settings.push(("index_granularity", "2048".to_owned()));
+            settings.push(("min_compress_block_size", "16384".to_owned()));
         }
         if self == Self::Rollups {
             // A row holds sets of users: few are read, and those around them should not be.

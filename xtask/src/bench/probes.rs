@@ -14,8 +14,8 @@ use crate::{Error, Result};
 
 /// Probes at once.
 const AT_ONCE: usize = 2;
-/// Nobody looks sooner than this …
-const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// Nobody looks sooner than this, because each look costs the tables some milliseconds …
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// … and then this often: what a probe tells is up to so much too long.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a probe may take before it counts as lost.

@@ -1,7 +1,7 @@
 //! The platform of a bench: empty data under `.dev/bench`, measured programs in the release profile.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,6 +15,8 @@ use crate::load::interruptible;
 use crate::platform::{Options, Platform};
 use crate::{Cancel, Error, Paths, Progress, Result};
 
+/// Names a folder for ClickHouse's tables.
+const TABLES: &str = "MP_BENCH_TABLES";
 /// How long everything that was applied may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a pod must accept every event before it is measured.
@@ -62,6 +64,7 @@ impl<'a> World<'a> {
             dir,
             env: [("operator".to_owned(), lane)].into(),
             installation: "bench".into(),
+            tables: tables()?,
             workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
             bins: Some(bench.programs.bins.clone()),
             nats_syncs_always: sync_always,
@@ -153,5 +156,18 @@ impl<'a> World<'a> {
 /// Says on what machine it is.
 pub(super) fn machine(dir: &Path) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("{cores} cores, data in {}", dir.display())
+    let tables = std::env::var(TABLES).map_or_else(|_| String::new(), |dir| format!(", tables in {dir}"));
+    format!("{cores} cores, data in {}{tables}", dir.display())
+}
+
+/// Where ClickHouse keeps its tables, when that is a disk of its own as in a cluster: emptied.
+pub(super) fn tables() -> Result<Option<PathBuf>> {
+    let Some(dir) = std::env::var_os(TABLES).map(|dir| PathBuf::from(dir).join("meterplane-bench")) else {
+        return Ok(None);
+    };
+    if dir.exists() {
+        fs::remove_dir_all(&dir).map_err(Error::io(format!("cannot remove {}", dir.display())))?;
+    }
+    fs::create_dir_all(&dir).map_err(Error::io(format!("cannot create {}", dir.display())))?;
+    Ok(Some(dir))
 }

@@ -58,7 +58,8 @@ pub(super) fn part(site: &Site) -> Result<Part> {
     }
     let local = matches!(site.tools.clickhouse, ClickHouse::Library(_));
     let config = folder.join("config.xml");
-    secrets::write(&config, &render_config(&folder, http, native))?;
+    let tables = site.tables.as_ref().unwrap_or(&folder);
+    secrets::write(&config, &render_config(tables, http, native))?;
     secrets::write(&folder.join("users.xml"), &render_users(&passwords, local))?;
     let config = format!("--config-file={}", config.display());
     let (program, arguments) = match &site.tools.clickhouse {

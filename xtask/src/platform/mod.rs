@@ -67,6 +67,8 @@ pub struct Options {
     pub installation: String,
     /// Servers of the NATS cluster: 1, or 3 that keep everything three times.
     pub nats_nodes: u8,
+    /// Where ClickHouse keeps its tables, when not beside everything else.
+    pub tables: Option<PathBuf>,
     /// Whether NATS has each message on disk before it acknowledges it, as in production; benches also measure without.
     pub nats_syncs_always: bool,
     /// Forget the ports of earlier runs.
@@ -93,6 +95,7 @@ impl Options {
             env: BTreeMap::new(),
             installation: "dev".into(),
             nats_nodes: 1,
+            tables: None,
             nats_syncs_always: true,
             new_ports: false,
             progress: Progress::detect(),

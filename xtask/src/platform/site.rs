@@ -22,6 +22,8 @@ pub(super) struct Site {
     pub paths: Paths,
     /// Data, logs, credentials.
     pub dir: PathBuf,
+    /// See [`super::Options::tables`].
+    pub tables: Option<PathBuf>,
     pub installation: String,
     /// Servers of the NATS cluster: 1 or 3.
     pub nats_nodes: u8,

@@ -231,6 +231,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_table_keeps_what_it_was_made_with() {
+        let (fake, own) = (FakeDatabases::default(), dedicated(30));
+        converge(&fake, &own).await;
+        for (setting, changes) in [("index_granularity", false), ("min_compress_block_size", true)] {
+            fake.tamper(&own.name, |state| {
+                let raw = state.tables.get_mut(&Table::Raw);
+                drop(raw.and_then(|raw| raw.settings.insert(setting.to_owned(), "8192".to_owned())));
+            });
+            assert_eq!(!steps(&fake, &own).await.is_empty(), changes, "{setting}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_observed_is_left_alone() {
         let fake = FakeDatabases::default();
         fake.set_down(Some("gone"));

@@ -3,7 +3,7 @@
 use event::{Claim, Observed, Stamp};
 
 use super::{DatabaseSpec, DatabaseState, TableState, ViewSpec};
-use crate::schema::{Retention, Table, View};
+use crate::schema::{FIXED_SETTINGS, Retention, Table, View};
 
 /// One change of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +167,9 @@ fn table_changes(table: Table, retention: Retention, found: &TableState) -> Vec<
     missing
         .extend(table.indexes().iter().map(|(name, _)| *name).filter(|name| !found.indexes.contains(*name)));
     let settings = table.settings();
-    let differs = settings.iter().filter(|(name, value)| found.settings.get(*name) != Some(value));
+    let differs = settings
+        .iter()
+        .filter(|(name, value)| !FIXED_SETTINGS.contains(name) && found.settings.get(*name) != Some(value));
     missing.extend(differs.map(|(name, _)| *name));
     let mut changes = Vec::new();
     if !missing.is_empty() {

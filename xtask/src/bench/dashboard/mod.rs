@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use self::routes::{Route, Span};
 use super::clickhouse::ClickHouse;
 use super::figures::{Figure, Verdict};
-use super::world::machine;
+use super::world::{machine, tables};
 use crate::clock::now;
 use crate::http::Http;
 use crate::load::interruptible;
@@ -101,6 +101,7 @@ fn start(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Platform
         new_ports: true,
         progress: progress.clone(),
         cancel: cancel.clone(),
+        tables: tables()?,
         ..Options::dev()?
     })
 }
