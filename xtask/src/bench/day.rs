@@ -4,8 +4,9 @@ use std::process::{Command, ExitCode};
 
 use super::crowd;
 use super::figures::Verdict;
+use super::tables::Tables;
 use super::throughput::Throughput;
-use super::world::{Bench, CROWD_LANE_MIB, World, machine};
+use super::world::{Bench, CROWD_LANE_MIB, World};
 use crate::run::output;
 use crate::{Error, Result};
 
@@ -23,8 +24,8 @@ const SPARE_BYTES: f64 = 4e9;
 ///
 /// # Errors
 /// When the disk is too small, something cannot be started, or something was not stored.
-pub(super) fn run(fraction: f64) -> Result<ExitCode> {
-    let bench = Bench::prepare()?;
+pub(super) fn run(tables: Tables, fraction: f64) -> Result<ExitCode> {
+    let bench = Bench::prepare(tables)?;
     let events = (EVENTS_A_DAY * fraction).round();
     let (free, needed) = (free_bytes(&bench)?, events * EVENT_BYTES + SPARE_BYTES);
     if free < needed {
@@ -41,7 +42,7 @@ pub(super) fn run(fraction: f64) -> Result<ExitCode> {
     let before = Stores::now(&world)?;
     println!(
         "bench day: {}; {events:.0} events ({fraction} of a day) of {DEDICATED} dedicated and {POOLED} pooled tenants",
-        machine(&bench.paths.dev)
+        bench.machine()
     );
     let passed = load.pass(|order| (order.day, order.total) = (Some(events as u64), Some(events as u64)))?;
     let after = Stores::now(&world)?;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use super::crowd::{self, Member, SHARDS};
 use super::figures::Verdict;
 use super::probes;
+use super::tables::Tables;
 use super::throughput::Throughput;
-use super::world::{Bench, CROWD_LANE_MIB, World, machine};
+use super::world::{Bench, CROWD_LANE_MIB, World};
 use crate::{Error, Result};
 
 const POOLED: usize = 800;
@@ -31,11 +32,11 @@ const INSERTS_A_SECOND: f64 = 200.0;
 ///
 /// # Errors
 /// When something cannot be started, or an event is not seen.
-pub(super) fn run(seconds: u64) -> Result<ExitCode> {
-    let bench = Bench::prepare()?;
+pub(super) fn run(tables: Tables, seconds: u64) -> Result<ExitCode> {
+    let bench = Bench::prepare(tables)?;
     let world = World::start(&bench, &["operator", "ingest-1", "sink"], true, CROWD_LANE_MIB)?;
     let members = crowd::create(&world, DEDICATED[1], POOLED)?;
-    println!("bench freshness: {}; {POOLED} tenants in {SHARDS} shards", machine(&bench.paths.dev));
+    println!("bench freshness: {}; {POOLED} tenants in {SHARDS} shards", bench.machine());
     let mut verdict = Verdict::default();
     for dedicated in DEDICATED {
         let busy: Vec<&Member> =

@@ -13,8 +13,9 @@ use super::figures::{Figure, LOAD, Run, Verdict, around, in_turn, show};
 use super::fsyncs;
 use super::load::{Echo, Nats, Of, Send, Sent, send};
 use super::processes::Cpu;
+use super::tables::Tables;
 use super::tenant::{NAME, POD, YAML};
-use super::world::{Bench, ONE_LANE_MIB, World, machine};
+use super::world::{Bench, ONE_LANE_MIB, World};
 use crate::{Error, Result};
 
 /// Rounds of a comparison; odd, so that the median is one of them.
@@ -49,8 +50,8 @@ struct Ingest<'a> {
 ///
 /// # Errors
 /// When something cannot be started, or does not answer as it should.
-pub(super) fn run() -> Result<ExitCode> {
-    let bench = Bench::prepare()?;
+pub(super) fn run(tables: Tables) -> Result<ExitCode> {
+    let bench = Bench::prepare(tables)?;
     let world = World::start(&bench, &["operator", POD], false, ONE_LANE_MIB)?;
     let key = world.tenant(NAME, YAML, POD)?;
     let mut ingest = Ingest {
@@ -64,7 +65,7 @@ pub(super) fn run() -> Result<ExitCode> {
     };
     // The first request fetches the tenant's pseudonym key from Vault, and its users' records are made.
     ingest.ours(1, None, RUN_SECONDS)?;
-    println!("bench ingest: {}; {ROUNDS} rounds of {RUN_SECONDS} s", machine(&bench.paths.dev));
+    println!("bench ingest: {}; {ROUNDS} rounds of {RUN_SECONDS} s", bench.machine());
     let mut verdict = Verdict::default();
     let (ours, publish) = ingest.singles(&mut verdict)?;
     ingest.latency(ours)?;

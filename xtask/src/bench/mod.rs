@@ -18,12 +18,15 @@ mod probes;
 mod processes;
 mod programs;
 mod sink;
+mod tables;
 mod tenant;
 mod throughput;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use self::tables::Tables;
 use crate::Result;
 
 /// What can be measured.
@@ -53,6 +56,9 @@ pub struct Args {
     /// How long `freshness` (each of its parts) and `peak` are measured, instead of 150 and 600 seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: Option<u64>,
+    /// Keep ClickHouse's tables below this folder, on a disk of their own as in a cluster; what a bench left there is emptied.
+    #[arg(long, value_name = "FOLDER", env = "MP_BENCH_TABLES")]
+    tables: Option<PathBuf>,
     /// How much of a day `day` sends.
     #[arg(long, default_value_t = 0.04, value_parser = fraction)]
     fraction: f64,
@@ -63,14 +69,15 @@ pub struct Args {
 /// # Errors
 /// When it cannot be built, or what it measures does not work. That a target was missed is in the exit code.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    let tables = Tables::new(args.tables.as_deref());
     match args.name {
         Name::Decide => decide::run(),
-        Name::Ingest => ingest::run(),
-        Name::Dashboard => dashboard::run(),
-        Name::Sink => sink::run(),
-        Name::Freshness => freshness::run(args.seconds.unwrap_or(freshness::PROBED_SECONDS)),
-        Name::Peak => peak::run(args.seconds.unwrap_or(peak::HELD_SECONDS)),
-        Name::Day => day::run(args.fraction),
+        Name::Ingest => ingest::run(tables),
+        Name::Dashboard => dashboard::run(&tables),
+        Name::Sink => sink::run(tables),
+        Name::Freshness => freshness::run(tables, args.seconds.unwrap_or(freshness::PROBED_SECONDS)),
+        Name::Peak => peak::run(tables, args.seconds.unwrap_or(peak::HELD_SECONDS)),
+        Name::Day => day::run(tables, args.fraction),
     }
 }
 

@@ -7,8 +7,9 @@ use super::crowd::{self, Member};
 use super::figures::Verdict;
 use super::probes;
 use super::processes::{Cpu, rss_mib};
+use super::tables::Tables;
 use super::throughput::Throughput;
-use super::world::{Bench, CROWD_LANE_MIB, World, machine};
+use super::world::{Bench, CROWD_LANE_MIB, World};
 use crate::{Error, Result};
 
 /// Events a second: five times the mean of the model's day.
@@ -30,15 +31,15 @@ const INGEST_GROWTH_MIB: f64 = 1.0;
 ///
 /// # Errors
 /// When something cannot be started, or an event is not seen.
-pub(super) fn run(seconds: u64) -> Result<ExitCode> {
-    let bench = Bench::prepare()?;
+pub(super) fn run(tables: Tables, seconds: u64) -> Result<ExitCode> {
+    let bench = Bench::prepare(tables)?;
     let world = World::start(&bench, &["operator", "ingest-1", "sink"], true, CROWD_LANE_MIB)?;
     let members = crowd::create(&world, DEDICATED, POOLED)?;
     let mut load = Throughput::new(&world, members.iter())?;
     load.pass(|order| (order.seconds, order.connections, order.patient) = (5.0, 8, true))?;
     println!(
         "bench peak: {}; {RATE} events/s in requests of 1 to 100 for {seconds} s, {DEDICATED} dedicated and {POOLED} pooled tenants",
-        machine(&bench.paths.dev)
+        bench.machine()
     );
     let (stored, before, rows) = (load.stored()?, Cpu::now(&world.platform)?, world.rows()?);
     let (lasting, clickhouse) = (Duration::from_secs(seconds), world.clickhouse()?);

@@ -12,8 +12,9 @@ use super::clickhouse::{Block, ClickHouse};
 use super::figures::{Figure, Run, Verdict, in_turn, show};
 use super::load::{Nats, Of, Send, send};
 use super::processes::Cpu;
+use super::tables::Tables;
 use super::tenant::{NAME as TENANT, POD, STREAM, YAML};
-use super::world::{Bench, ONE_LANE_MIB, World, machine};
+use super::world::{Bench, ONE_LANE_MIB, World};
 use crate::{Error, Result};
 
 /// Rounds; odd, so that the median is one of them.
@@ -43,8 +44,8 @@ struct Sink<'a> {
 ///
 /// # Errors
 /// When something cannot be started, or does not answer as it should.
-pub(super) fn run() -> Result<ExitCode> {
-    let bench = Bench::prepare()?;
+pub(super) fn run(tables: Tables) -> Result<ExitCode> {
+    let bench = Bench::prepare(tables)?;
     let world = World::start(&bench, &["operator", POD], true, ONE_LANE_MIB)?;
     let key = world.tenant(TENANT, YAML, POD)?;
     let clickhouse = world.clickhouse()?;
@@ -55,10 +56,7 @@ pub(super) fn run() -> Result<ExitCode> {
     sink.drain()?;
     let blocks = sink.clickhouse.blocks(TENANT)?;
     let bytes: usize = blocks.iter().map(|block| block.rows.len()).sum();
-    println!(
-        "bench sink: {}; {ROUNDS} rounds of {PACKS} packs of {BATCH} events of 1 KB",
-        machine(&bench.paths.dev)
-    );
+    println!("bench sink: {}; {ROUNDS} rounds of {PACKS} packs of {BATCH} events of 1 KB", bench.machine());
     println!("  the sink made {} blocks of them, {} MiB", blocks.len(), bytes >> 20);
     let (mut inserts, mut fetches, mut drains, mut ratios) = (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {

@@ -1,7 +1,6 @@
 //! The platform of a bench: empty data under `.dev/bench`, measured programs in the release profile.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -10,13 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::clickhouse::ClickHouse;
 use super::load::Nats;
 use super::programs::Programs;
+use super::tables::Tables;
 use crate::http::Http;
 use crate::load::interruptible;
 use crate::platform::{Options, Platform};
 use crate::{Cancel, Error, Paths, Progress, Result};
 
-/// Names a folder for ClickHouse's tables.
-const TABLES: &str = "MP_BENCH_TABLES";
 /// How long everything that was applied may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long a pod must accept every event before it is measured.
@@ -32,6 +30,7 @@ pub(super) struct Bench {
     pub progress: Progress,
     pub cancel: Cancel,
     pub programs: Programs,
+    tables: Tables,
 }
 
 /// A running platform.
@@ -43,10 +42,15 @@ pub(super) struct World<'a> {
 
 impl Bench {
     /// Builds what is missing.
-    pub fn prepare() -> Result<Self> {
+    pub fn prepare(tables: Tables) -> Result<Self> {
         let (paths, progress, cancel) = (Paths::discover()?, Progress::detect(), interruptible()?);
         let programs = Programs::build(&paths, &progress, &cancel)?;
-        Ok(Self { paths, progress, cancel, programs })
+        Ok(Self { paths, progress, cancel, programs, tables })
+    }
+
+    /// Says on what machine it is.
+    pub fn machine(&self) -> String {
+        self.tables.machine(&self.paths.dev)
     }
 }
 
@@ -64,7 +68,7 @@ impl<'a> World<'a> {
             dir,
             env: [("operator".to_owned(), lane)].into(),
             installation: "bench".into(),
-            tables: tables()?,
+            tables: bench.tables.emptied()?,
             workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
             bins: Some(bench.programs.bins.clone()),
             nats_syncs_always: sync_always,
@@ -151,23 +155,4 @@ impl<'a> World<'a> {
         let answer = self.http.get(&url, &[])?.accepted(&url)?.json();
         Ok(answer["config"]["sync_always"].as_bool().unwrap_or_default())
     }
-}
-
-/// Says on what machine it is.
-pub(super) fn machine(dir: &Path) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let tables = std::env::var(TABLES).map_or_else(|_| String::new(), |dir| format!(", tables in {dir}"));
-    format!("{cores} cores, data in {}{tables}", dir.display())
-}
-
-/// Where ClickHouse keeps its tables, when that is a disk of its own as in a cluster: emptied.
-pub(super) fn tables() -> Result<Option<PathBuf>> {
-    let Some(dir) = std::env::var_os(TABLES).map(|dir| PathBuf::from(dir).join("meterplane-bench")) else {
-        return Ok(None);
-    };
-    if dir.exists() {
-        fs::remove_dir_all(&dir).map_err(Error::io(format!("cannot remove {}", dir.display())))?;
-    }
-    fs::create_dir_all(&dir).map_err(Error::io(format!("cannot create {}", dir.display())))?;
-    Ok(Some(dir))
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use self::routes::{Route, Span};
 use super::clickhouse::ClickHouse;
 use super::figures::{Figure, Verdict};
-use super::world::{machine, tables};
+use super::tables::Tables;
 use crate::clock::now;
 use crate::http::Http;
 use crate::load::interruptible;
@@ -53,13 +53,13 @@ struct Dashboard {
 ///
 /// # Errors
 /// When something cannot be started, or an answer is not that of the rows.
-pub(super) fn run() -> Result<ExitCode> {
+pub(super) fn run(tables: &Tables) -> Result<ExitCode> {
     let (paths, progress, cancel) = (Paths::discover()?, Progress::detect(), interruptible()?);
-    let platform = start(&paths, &progress, &cancel)?;
+    let platform = start(&paths, tables, &progress, &cancel)?;
     let bench = Dashboard::prepare(&platform, &paths, &progress, &cancel)?;
     println!(
         "bench dashboard: {}; {ROWS} rows of {USERS} users and {FEATURES} features over 30 days, {SAMPLES} answers a route",
-        machine(&paths.dev)
+        tables.machine(&paths.dev)
     );
     bench.tell_sizes()?;
     let mut verdict = Verdict::default();
@@ -85,7 +85,7 @@ pub(super) fn run() -> Result<ExitCode> {
 }
 
 /// The parts that a dashboard needs, with empty data.
-fn start(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Platform> {
+fn start(paths: &Paths, tables: &Tables, progress: &Progress, cancel: &Cancel) -> Result<Platform> {
     let dir = paths.dev.join("bench");
     if dir.exists() {
         fs::remove_dir_all(&dir).map_err(Error::io(format!("cannot remove {}", dir.display())))?;
@@ -101,7 +101,7 @@ fn start(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Platform
         new_ports: true,
         progress: progress.clone(),
         cancel: cancel.clone(),
-        tables: tables()?,
+        tables: tables.emptied()?,
         ..Options::dev()?
     })
 }
