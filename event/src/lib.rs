@@ -10,6 +10,7 @@
 pub mod audit;
 pub mod decimal;
 pub mod ids;
+pub mod lease;
 pub mod ledger_key;
 pub mod names;
 pub mod observed;

@@ -5,6 +5,9 @@ use serde::Deserialize;
 
 /// The version of the sink's record.
 pub const INTENT_VERSION: u8 = 2;
+/// The version of the record of a lane that tenants have moved to or from ([`crate::seat`]): the same fields. A sink that knows no
+/// seats does not read it, so it never takes such a lane.
+pub const SEATED_INTENT_VERSION: u8 = 3;
 /// The oldest version that is read.
 pub const OLDEST_INTENT_VERSION: u8 = 1;
 
@@ -22,7 +25,7 @@ pub struct Position {
 pub enum PositionError {
     /// Written by a build that this one does not understand.
     #[error(
-        "intent version {0} is not supported (this build reads {OLDEST_INTENT_VERSION} to {INTENT_VERSION})"
+        "intent version {0} is not supported (this build reads {OLDEST_INTENT_VERSION} to {SEATED_INTENT_VERSION})"
     )]
     UnknownVersion(u8),
     /// Not a record.
@@ -51,15 +54,7 @@ impl Position {
     /// # Errors
     /// See [`PositionError`].
     pub fn decode(record: &[u8]) -> Result<Self, PositionError> {
-        #[derive(Deserialize)]
-        struct Head {
-            version: u8,
-        }
-        let unreadable = |error: serde_json::Error| PositionError::Unreadable(error.to_string());
-        let head: Head = serde_json::from_slice(record).map_err(unreadable)?;
-        if !(OLDEST_INTENT_VERSION..=INTENT_VERSION).contains(&head.version) {
-            return Err(PositionError::UnknownVersion(head.version));
-        }
+        version(record)?;
         let intent: Intent = serde_json::from_slice(record).map_err(unreadable)?;
         let sequence = match intent.state {
             State::Closed => intent.hi,
@@ -73,6 +68,31 @@ impl Position {
     pub fn has_passed(&self, mark: &Self) -> bool {
         (self.epoch, self.sequence) >= (mark.epoch, mark.sequence)
     }
+}
+
+/// Whether only sinks that know seats take the lane of this record.
+///
+/// # Errors
+/// See [`PositionError`].
+pub fn is_seated(record: &[u8]) -> Result<bool, PositionError> {
+    Ok(version(record)? >= SEATED_INTENT_VERSION)
+}
+
+fn version(record: &[u8]) -> Result<u8, PositionError> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u8,
+    }
+    let head: Head = serde_json::from_slice(record).map_err(unreadable)?;
+    if (OLDEST_INTENT_VERSION..=SEATED_INTENT_VERSION).contains(&head.version) {
+        Ok(head.version)
+    } else {
+        Err(PositionError::UnknownVersion(head.version))
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> PositionError {
+    PositionError::Unreadable(error.to_string())
 }
 
 #[cfg(test)]
@@ -89,7 +109,10 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_no_position() {
-        assert_eq!(Position::decode(br#"{"version":3}"#), Err(PositionError::UnknownVersion(3)));
+        assert_eq!(Position::decode(br#"{"version":4}"#), Err(PositionError::UnknownVersion(4)));
+        assert_eq!(is_seated(br#"{"version":2}"#), Ok(false));
+        assert_eq!(is_seated(br#"{"version":3}"#), Ok(true));
+        assert_eq!(is_seated(br#"{"version":4}"#), Err(PositionError::UnknownVersion(4)));
         assert!(matches!(Position::decode(b"{}"), Err(PositionError::Unreadable(_))));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use event::Lane;
+use event::{Incarnation, Lane};
 use jetstream::Bucket;
 use tokio::sync::{Semaphore, watch};
 
@@ -56,6 +56,11 @@ impl Context {
     /// Whether the process shall end.
     pub fn is_shutting_down(&self) -> bool {
         *self.shutdown.borrow()
+    }
+
+    /// Whether a lane falls to `me` among the sinks that can take it.
+    pub fn falls_to(&self, lane: &Lane, me: Incarnation) -> bool {
+        self.holders.falls_to(lane, me, self.seats.is_named(lane))
     }
 
     /// How far the lanes that this process holds are settled.

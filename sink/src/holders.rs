@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use event::lease::{Entry, holder, key};
 use event::{Incarnation, Lane};
 use futures_util::StreamExt;
 use jetstream::{Bucket, CasError, WatchEvent};
 
 use crate::clock::now_ms;
-use crate::lease::{Entry, TAKE, holder, key};
+use crate::lease::TAKE;
 use crate::spread;
 
 /// Age at which an entry is deleted.
@@ -58,19 +59,24 @@ impl Seen {
 
     fn put(&mut self, key: String, revision: u64, value: &[u8], now: Instant) {
         // What cannot be read is kept as it is told: a holder that does not renew.
-        let entry =
-            serde_json::from_slice(value).unwrap_or(Entry { renewal: 0, ended: false, pod: String::new() });
+        let entry = Entry::decode(value).unwrap_or(Entry {
+            renewal: 0,
+            ended: false,
+            pod: String::new(),
+            protocol: 0,
+        });
         // A resumed watch repeats entries: only another revision is a sign of life.
         if self.entries.get(&key).is_none_or(|(known, ..)| *known != revision) {
             self.entries.insert(key, (revision, entry, now));
         }
     }
 
-    /// Sinks that renew their leases; none before the list is complete.
-    fn living(&self, now: Instant) -> impl Iterator<Item = Incarnation> {
+    /// Sinks that renew their leases; none before the list is complete. `seated`: only those that know seats.
+    fn living(&self, now: Instant, seated: bool) -> impl Iterator<Item = Incarnation> {
         let entries = self.entries.iter().filter(|_| self.synced.is_some());
         let living = entries.filter(move |(_, (_, entry, since))| {
-            !entry.ended && now.saturating_duration_since(*since) < TAKE
+            let knows = !seated || entry.knows_seats();
+            knows && !entry.ended && now.saturating_duration_since(*since) < TAKE
         });
         living.filter_map(|(key, _)| holder(key))
     }
@@ -98,9 +104,9 @@ impl Holders {
         self.seen().synced.is_some()
     }
 
-    /// Whether a lane falls to `me` among the sinks that are alive.
-    pub fn falls_to(&self, lane: &Lane, me: Incarnation) -> bool {
-        spread::falls_to(lane, self.seen().living(Instant::now())) == Some(me)
+    /// Whether a lane falls to `me` among the sinks that are alive; `seated`: among those that know seats, since no other takes it.
+    pub fn falls_to(&self, lane: &Lane, me: Incarnation, seated: bool) -> bool {
+        spread::falls_to(lane, self.seen().living(Instant::now(), seated)) == Some(me)
     }
 
     /// Follows the bucket for ever.
@@ -137,7 +143,7 @@ impl Holders {
             Verdict::Wait => false,
             Verdict::End(revision, entry) => {
                 let ended = Entry { ended: true, ..entry };
-                match self.bucket.update(&key, ended.encode(), revision).await {
+                match self.bucket.update(&key, ended.encode().into(), revision).await {
                     Ok(revision) => {
                         tracing::warn!(%owner, pod = ended.pod, "took a sink for dead");
                         self.seen().put(key, revision, &ended.encode(), Instant::now());
@@ -161,10 +167,11 @@ impl Holders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use event::lease::PROTOCOL;
     use std::time::Duration;
 
     fn entry(ended: bool) -> Entry {
-        Entry { renewal: 1, ended, pod: "a".to_owned() }
+        Entry { renewal: 1, ended, pod: "a".to_owned(), protocol: PROTOCOL }
     }
 
     #[test]
@@ -191,8 +198,8 @@ mod tests {
     fn who_is_alive_is_told_by_renewals() {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        let ids = |seen: &Seen, ms| {
-            let mut ids: Vec<u128> = seen.living(after(ms)).map(|sink| sink.0).collect();
+        let ids = |seen: &Seen, ms, seated| {
+            let mut ids: Vec<u128> = seen.living(after(ms), seated).map(|sink| sink.0).collect();
             ids.sort_unstable();
             ids
         };
@@ -200,11 +207,14 @@ mod tests {
         for (sink, ended) in [(1, false), (2, true), (3, false)] {
             seen.put(key(Incarnation(sink)), 1, &entry(ended).encode(), start);
         }
-        assert!(ids(&seen, 0).is_empty(), "there may be more");
+        assert!(ids(&seen, 0, false).is_empty(), "there may be more");
         seen.synced = Some(start);
-        assert_eq!(ids(&seen, 4_999), [1, 3]);
+        assert_eq!(ids(&seen, 4_999, true), [1, 3]);
         seen.put(key(Incarnation(3)), 2, &entry(false).encode(), after(4_000));
-        assert_eq!(ids(&seen, 5_000), [3]);
+        assert_eq!(ids(&seen, 5_000, true), [3]);
+        let old = Entry { protocol: 0, ..entry(false) };
+        seen.put(key(Incarnation(4)), 1, &old.encode(), after(4_000));
+        assert_eq!((ids(&seen, 5_000, true), ids(&seen, 5_000, false)), (vec![3], vec![3, 4]));
     }
 
     #[test]

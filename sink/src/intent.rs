@@ -15,6 +15,8 @@ use crate::removed::Removed;
 
 /// The version that is written. Others read the position in it.
 pub const VERSION: u8 = event::position::INTENT_VERSION;
+/// The version that is written of a lane that tenants have moved to or from: sinks that know no seats keep away.
+const SEATED: u8 = event::position::SEATED_INTENT_VERSION;
 /// The oldest version that is read. It knew no charges.
 const OLDEST: u8 = event::position::OLDEST_INTENT_VERSION;
 
@@ -88,7 +90,7 @@ pub struct Contents {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Written by a build that this one does not understand: upgrade this process.
-    #[error("intent version {0} is not supported (this build reads {OLDEST} to {VERSION})")]
+    #[error("intent version {0} is not supported (this build reads {OLDEST} to {SEATED})")]
     UnknownVersion(u8),
     /// Not a record.
     #[error("the intent is unreadable: {0}")]
@@ -124,6 +126,17 @@ impl Record {
         self.claimed(NOBODY)
     }
 
+    /// The same, readable only by sinks that know seats, from now on.
+    #[must_use]
+    pub fn seated(&self) -> Self {
+        Self { version: SEATED, ..self.clone() }
+    }
+
+    /// Whether only sinks that know seats can read it.
+    pub fn is_seated(&self) -> bool {
+        self.version >= SEATED
+    }
+
     /// Who holds it, if anybody does.
     pub fn holder(&self) -> Option<Incarnation> {
         Some(self.owner).filter(|owner| *owner != NOBODY)
@@ -131,7 +144,7 @@ impl Record {
 
     /// Before the first intent of the lane's new stream.
     pub fn in_epoch(&self, epoch: i64) -> Self {
-        Self { intent: self.intent, ..Self::first(self.owner, epoch) }
+        Self { version: self.version, intent: self.intent, ..Self::first(self.owner, epoch) }
     }
 
     /// The next intent. The one before is closed by it.
@@ -192,11 +205,11 @@ impl Record {
         }
         let unreadable = |error: serde_json::Error| RecordError::Unreadable(error.to_string());
         let head: Head = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if !(OLDEST..=VERSION).contains(&head.version) {
+        if !(OLDEST..=SEATED).contains(&head.version) {
             return Err(RecordError::UnknownVersion(head.version));
         }
         let record: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
-        Ok(Self { version: VERSION, ..record })
+        Ok(Self { version: record.version.max(VERSION), ..record })
     }
 }
 
@@ -246,7 +259,28 @@ mod tests {
         let contents = Contents { removed, again, charges: 3, ..Contents::default() };
         let record = Record::first(Incarnation(1), 7).open(1, 2, contents);
         assert_eq!(Record::decode(&record.encode().unwrap()), Ok(record));
-        assert_eq!(Record::decode(br#"{"version":3,"new":"field"}"#), Err(RecordError::UnknownVersion(3)));
+        assert_eq!(Record::decode(br#"{"version":4,"new":"field"}"#), Err(RecordError::UnknownVersion(4)));
         assert!(matches!(Record::decode(b"{}"), Err(RecordError::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_lane_that_tenants_moved_in_stays_closed_to_sinks_that_know_no_seats() {
+        let version = |record: &Record| Record::decode(&record.encode().unwrap()).unwrap().version;
+        let first = Record::first(Incarnation(1), 7);
+        assert_eq!((version(&first), first.is_seated()), (VERSION, false));
+        let seated = first.seated();
+        let later = [
+            seated.claimed(Incarnation(2)),
+            seated.given_away(),
+            seated.in_epoch(8),
+            seated.open(1, 2, Contents::default()),
+            seated.open(1, 2, Contents::default()).closed(),
+            seated.repairing(),
+        ];
+        assert!(later.iter().all(|record| version(record) == SEATED && record.is_seated()));
+        assert_eq!(
+            Record { version: 1, ..first }.encode().map(|old| Record::decode(&old).unwrap().version),
+            Ok(2)
+        );
     }
 }

@@ -72,7 +72,7 @@ pub async fn run(context: Arc<Context>, lane: Lane, status: Arc<Status>) {
             continue;
         };
         let due = looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_AT_OTHERS);
-        if !due && !context.holders.falls_to(&lane, me) {
+        if !due && !context.falls_to(&lane, me) {
             context.pause(STANDBY).await;
             continue;
         }
@@ -123,7 +123,7 @@ async fn hold(
         if !gone {
             turn.held();
         }
-        gone && turn.takes(context.holders.falls_to(lane, me), Instant::now())
+        gone && turn.takes(context.falls_to(lane, me), Instant::now())
     };
     let taken = match take(&mut port, &name, me, epoch, gone).await {
         Ok(taken) => taken,
@@ -218,9 +218,10 @@ impl Holder<'_> {
         if self.context.lease.is_over(self.me) {
             return Err(Stop::Lost("another sink took it".to_owned()));
         }
-        if self.turn.gives_away(self.context.holders.falls_to(self.lane, self.me), Instant::now()) {
+        if self.turn.gives_away(self.context.falls_to(self.lane, self.me), Instant::now()) {
             return Err(self.give_away().await?);
         }
+        self.seat().await?;
         self.give_seats().await?;
         let now = Instant::now();
         // Between two steps everything that an intent wrote down is in the tables.
@@ -253,7 +254,11 @@ impl Holder<'_> {
         let mut shutdown = self.context.shutdown.clone();
         let mut seats = self.context.seats.changes();
         let (context, lane, turns) = (self.context, self.lane, &self.turns);
-        let wanted = |_: &u64| !turns.free(&context.seats.wanted_from(lane)).is_empty();
+        let seated = self.record.is_seated();
+        let wanted = |_: &u64| {
+            let unseated = !seated && context.seats.is_named(lane);
+            unseated || !turns.free(&context.seats.wanted_from(lane)).is_empty()
+        };
         let (messages, bytes) = self.pending.room();
         let read = tokio::select! {
             read = self.reader.next(messages, bytes, wait) => read,

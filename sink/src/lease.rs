@@ -13,10 +13,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use event::Incarnation;
+use event::lease::{Entry, PROTOCOL, key};
 use jetstream::{Bucket, CasError};
-use serde::{Deserialize, Serialize};
 
 /// How often a lease is renewed.
 const RENEW: Duration = Duration::from_secs(1);
@@ -26,34 +25,6 @@ pub const HOLD: Duration = Duration::from_secs(3);
 pub const TAKE: Duration = Duration::from_secs(5);
 /// Pause after a failed renewal.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// What stands in the bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Counts renewals: an answer that was lost is recognised by it.
-    pub renewal: u64,
-    /// Given back, or taken for dead: never renewed again.
-    pub ended: bool,
-    /// The pod, for people.
-    pub pod: String,
-}
-
-impl Entry {
-    /// As stored.
-    pub fn encode(&self) -> Bytes {
-        serde_json::to_vec(self).unwrap_or_default().into()
-    }
-}
-
-/// Key of a sink's entry.
-pub fn key(sink: Incarnation) -> String {
-    format!("sink.{sink}")
-}
-
-/// Whose entry a key is.
-pub fn holder(key: &str) -> Option<Incarnation> {
-    key.strip_prefix("sink.")?.parse().ok()
-}
 
 /// This process's lease.
 pub struct Lease {
@@ -105,10 +76,10 @@ impl Lease {
     pub async fn give_back(&self) {
         let key = key(self.state().id);
         if let Ok(Some(entry)) = self.bucket.get(&key).await
-            && let Ok(value) = serde_json::from_slice::<Entry>(&entry.value)
+            && let Some(value) = Entry::decode(&entry.value)
         {
             let ended = Entry { ended: true, ..value };
-            if let Err(error) = self.bucket.update(&key, ended.encode(), entry.revision).await {
+            if let Err(error) = self.bucket.update(&key, ended.encode().into(), entry.revision).await {
                 tracing::warn!(%error, "the lease was not given back: others wait until it is stale");
             }
         }
@@ -121,8 +92,8 @@ impl Lease {
         loop {
             let sent = Instant::now();
             renewal += 1;
-            let entry = Entry { renewal, ended: false, pod: self.pod.clone() };
-            match self.bucket.update(&key, entry.encode(), revision).await {
+            let entry = Entry { renewal, ended: false, pod: self.pod.clone(), protocol: PROTOCOL };
+            match self.bucket.update(&key, entry.encode().into(), revision).await {
                 Ok(written) => {
                     revision = written;
                     self.state().renewed = Some(sent);
@@ -149,7 +120,7 @@ impl Lease {
 
 /// Whether a value is one of ours: only this incarnation writes its key without `ended`.
 fn ours(value: &[u8], renewal: u64) -> bool {
-    serde_json::from_slice::<Entry>(value).is_ok_and(|entry| !entry.ended && entry.renewal <= renewal)
+    Entry::decode(value).is_some_and(|entry| !entry.ended && entry.renewal <= renewal)
 }
 
 #[cfg(test)]
@@ -158,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_lost_answer_is_told_from_an_end() {
-        let entry = |renewal, ended| Entry { renewal, ended, pod: "a".to_owned() }.encode();
+        let entry =
+            |renewal, ended| Entry { renewal, ended, pod: "a".to_owned(), protocol: PROTOCOL }.encode();
         assert!(ours(&entry(3, false), 4));
         assert!(!ours(&entry(3, true), 4), "somebody took this sink for dead");
         assert!(!ours(b"", 4));

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use event::Observed;
-use jetstream::{Settings, StreamSpec, StreamStep, Streams};
+use event::lease::{Entry, key};
+use event::names::{INTENTS_BUCKET, LEASES_BUCKET};
+use event::position::is_seated;
+use event::{Incarnation, Observed};
+use jetstream::{Bucket, Settings, StreamSpec, StreamStep, Streams};
 use system_tests::{World, event, eventually, within};
 
 use crate::identity::connect;
@@ -19,9 +22,13 @@ metadata: {name: all, namespace: NAME}
 spec: {per: Tenant, quota: {max: 60, period: Total}}
 ";
 
-fn move_to(world: &World, name: &str, isolation: &str, stream: &str) {
+fn wish(world: &World, name: &str, isolation: &str) {
     let patch = format!(r#"{{"spec":{{"isolation":"{isolation}"}}}}"#);
     world.kubectl(&["patch", "tenant", name, "--type=merge", "--patch", &patch]);
+}
+
+fn move_to(world: &World, name: &str, isolation: &str, stream: &str) {
+    wish(world, name, isolation);
     within(Duration::from_secs(60), &format!("{name} is in {stream}"), || {
         let path = "--output=jsonpath={.status.stream} {.status.conditions[?(@.type==\"LaneReady\")]}";
         let said = world.try_kubectl(&["get", "tenant", name, path])?;
@@ -34,6 +41,36 @@ fn rows(world: &World, table: &str) -> String {
     world.clickhouse(&format!("SELECT count() FROM {table}")).concat()
 }
 
+/// While a sink beats that does not say that it knows seats, the tenant stays where it is, and is told why.
+fn held_back_by_an_old_sink(world: &World, name: &str, isolation: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = runtime.block_on(connect(world, "tool"));
+    let leases = runtime.block_on(Bucket::open(&client, LEASES_BUCKET)).unwrap();
+    let old = |ended| format!(r#"{{"renewal":1,"ended":{ended},"pod":"sink-of-last-year"}}"#);
+    assert!(!Entry::decode(old(false).as_bytes()).unwrap().knows_seats());
+    // One beat counts for ten seconds.
+    let sink = key(Incarnation(4_711));
+    let revision = runtime.block_on(leases.create(&sink, old(false).into())).unwrap();
+    wish(world, name, isolation);
+    within(Duration::from_secs(9), "the move waits for the old sink", || {
+        let path = "--output=jsonpath={.status.conditions[?(@.type==\"LaneReady\")]}";
+        let said = world.try_kubectl(&["get", "tenant", name, path])?;
+        let told = said.contains(r#""reason":"SinksOutdated""#) && said.contains("sink-of-last-year");
+        told.then_some(()).ok_or(said)
+    });
+    runtime.block_on(leases.update(&sink, old(true).into(), revision)).unwrap();
+}
+
+/// Whether sinks that know no seats are kept away from a lane.
+fn is_closed(world: &World, lane: &str) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = connect(world, "tool").await;
+        let intents = Bucket::open(&client, INTENTS_BUCKET).await.unwrap();
+        is_seated(&intents.get(lane).await.unwrap().unwrap().value).unwrap()
+    })
+}
+
 fn there_and_back(world: &World) {
     world.apply(&pool("moving", 40, 1, ""));
     world.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "lanepool/moving"]);
@@ -42,7 +79,10 @@ fn there_and_back(world: &World) {
     other.post_many(world, "a", 3);
     mover.shows(world, 20);
 
+    assert!(!is_closed(world, "POOL_40"), "nobody has moved");
+    held_back_by_an_old_sink(world, "mover", "Dedicated");
     move_to(world, "mover", "Dedicated", "USAGE_mover");
+    assert!(is_closed(world, "POOL_40") && is_closed(world, "mover"));
     mover.shows(world, 20);
     // The same events again, and new ones.
     mover.post_many(world, "a", 10);

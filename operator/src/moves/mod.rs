@@ -1,8 +1,8 @@
 //! Moving tenants between lanes (`docs/adr/0016-moves.md`).
 //!
 //! ```text
-//! the target is made ─> the old lane's sink has passed its end ─> seat: lanes + the new one ─> snapshot with the new lane
-//!   ─> no pod writes to the old lane any more (drained) ─> its end is noted: the cut-over ─> its sink has passed that
+//! the target is made ─> every sink knows seats ─> the old lane's sink has passed its end ─> seat: lanes + the new one
+//!   ─> both lanes are closed to older sinks (`sinks`) ─> snapshot with the new lane ─> no pod writes to the old lane any more (drained) ─> its end is noted: the cut-over ─> its sink has passed that
 //!   ─> the seat is in the new lane ─> done
 //! ```
 //! The first line is `controllers/tenant`'s (`slices`), the rest is here (`progress`, which is pure, says what comes next). Sinks keep
@@ -11,6 +11,7 @@
 
 mod progress;
 mod retired;
+pub mod sinks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

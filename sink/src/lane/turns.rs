@@ -12,7 +12,7 @@ use jetstream::lane_reader::stream_created_ms;
 use super::{Holder, LOAD_AGAIN, LOAD_ROWS, newest};
 use crate::lookup;
 use crate::metrics::LaneState;
-use crate::port::Stop;
+use crate::port::{Port, Stop};
 
 /// How long a seat is waited for before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -26,6 +26,16 @@ const GUEST_ROWS: u64 = 4 * LOAD_ROWS;
 pub(super) type Missing = HashMap<Lane, Instant>;
 
 impl Holder<'_> {
+    /// Keeps sinks that know no seats away from a lane that a tenant has moved to or from, or is about to; the operator waits for it.
+    pub(super) async fn seat(&mut self) -> Result<(), Stop> {
+        if !self.record.is_seated() && self.context.seats.is_named(self.lane) {
+            let seated = self.record.seated();
+            self.port.write(&seated).await?;
+            self.record = seated;
+        }
+        Ok(())
+    }
+
     /// Passes on what other lanes wait for.
     pub(super) async fn give_seats(&mut self) -> Result<(), Stop> {
         let wanted = self.context.seats.wanted_from(self.lane);

@@ -1,6 +1,6 @@
 //! What this process knows of bucket `seats`: all of it, as its watch tells.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ struct State {
     seats: HashMap<TenantNumber, (u64, Result<Seat, String>)>,
     /// Tenants whose seat is in a lane while another one waits for it.
     wanted: HashMap<Lane, BTreeSet<TenantNumber>>,
+    /// Lanes that a seat has named.
+    named: HashSet<Lane>,
 }
 
 impl State {
@@ -47,6 +49,9 @@ impl State {
             return;
         }
         self.remove(tenant);
+        if let Ok(seat) = seat.as_ref() {
+            self.named.extend(seat.lanes.iter().cloned());
+        }
         if let Ok(seat) = seat.as_ref()
             && !seat.asked.is_empty()
         {
@@ -133,6 +138,11 @@ impl Directory {
         self.state().wanted.get(lane).cloned().unwrap_or_default()
     }
 
+    /// Whether a tenant has moved to this lane or from it, or is about to.
+    pub fn is_named(&self, lane: &Lane) -> bool {
+        self.state().named.contains(lane)
+    }
+
     /// Seats that `lane` waits for, with their revisions.
     pub fn asked_by(&self, lane: &Lane) -> Vec<(TenantNumber, u64, Seat)> {
         let state = self.state();
@@ -165,6 +175,7 @@ mod tests {
         let seat = Seat::first("acme".parse().unwrap(), own.clone()).moved(&pool, 1);
         state.put(tenant, 1, Ok(seat.clone()));
         assert!(wanted(&state, &own).is_empty());
+        assert_eq!(state.named, [own.clone(), pool.clone()].into());
         let asked = seat.asked_by(&pool).unwrap();
         state.put(tenant, 2, Ok(asked.clone()));
         assert_eq!(wanted(&state, &own), [tenant].into());

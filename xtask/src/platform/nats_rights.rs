@@ -47,6 +47,8 @@ fn operator() -> User {
     publish.extend(watch(PODS_BUCKET));
     publish.extend(watch(AUDITS_BUCKET));
     publish.extend(get(INTENTS_BUCKET));
+    // Which sinks live, and whether they know that tenants move.
+    publish.extend(watch(LEASES_BUCKET));
     publish.extend(ledgers().flat_map(|bucket| [get(&bucket), vec![write(&bucket)]].concat()));
     publish.push(write(POLICY_BUCKET));
     // Says where a tenant that moves has been, before its snapshot names the new lane.
@@ -242,7 +244,9 @@ mod tests {
             assert!(may_publish(&operator(), subject), "{subject}");
         }
         assert!(may_publish(&operator(), "$JS.API.DIRECT.GET.KV_intents.$KV.intents.acme"));
-        assert!(!may_publish(&operator(), "$KV.intents.acme"), "it reads how far sinks are, and no more");
+        for subject in ["$KV.intents.acme", "$KV.leases.sink.1"] {
+            assert!(!may_publish(&operator(), subject), "it reads how far sinks are, and no more: {subject}");
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ const SINK_PATIENCE: Duration = Duration::from_secs(5);
 const MOVE_AGAIN: Duration = Duration::from_secs(2);
 /// Reason of what is said of a tenant on its way.
 pub const MOVING: &str = "Moving";
+/// Reason of what is said of a tenant that cannot move yet because of sinks that know no seats.
+pub const SINKS_OUTDATED: &str = "SinksOutdated";
 
 /// Where a tenant lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +126,7 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         Err(Hindrance::Failed(failure)) => Some(failure.clone()),
         _ => None,
     };
-    let waits_to_move = matches!(&result, Err(Hindrance::Waiting(why)) if why.reason == MOVING);
+    let waits_to_move = matches!(&result, Err(Hindrance::Waiting(why)) if is_of_a_move(why));
     ctx.slices.note(&key.name, validated, result);
     for namespace in &tenant.spec.namespaces {
         ctx.slices.note_granted(namespace, false);
@@ -135,6 +137,11 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         None if waits_to_move => Ok(Action::After(MOVE_AGAIN)),
         None => Ok(Action::After(ctx.settings.resync.mul_f64(0.8 + 0.4 * spread(&key, 0)))),
     }
+}
+
+/// Whether this is why a tenant is not where it shall be.
+pub fn is_of_a_move(why: &Why) -> bool {
+    [MOVING, SINKS_OUTDATED].contains(&why.reason.as_str())
 }
 
 async fn look(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<Placement, Hindrance> {
@@ -152,7 +159,7 @@ fn number(stamp: &Stamp) -> Result<TenantNumber, Hindrance> {
 }
 
 /// Lets a tenant leave `from` for `to`, which is made: the snapshot may name it. Not before the old lane's sink is seen at work,
-/// because the new lane may have to wait for it.
+/// because the new lane may have to wait for it, and not while a sink might take one of the lanes that knows nothing of the other.
 async fn depart(
     ctx: &Context,
     tenant: &TenantName,
@@ -164,13 +171,24 @@ async fn depart(
         // It may have been about to leave when that was taken back.
         return Ok(moves::stay(ctx, number, to).await?);
     };
+    let waits = |reason: &str, what: String| {
+        Err(Hindrance::Waiting(Why::new(reason, format!("from {from} to {to}: {what}"))))
+    };
+    let outdated = moves::sinks::outdated(&ctx.nats).await?;
+    if !outdated.is_empty() {
+        let what = "would store repeated events twice: the move begins when they run the operator's version, or are stopped";
+        return waits(SINKS_OUTDATED, format!("sinks of an older version ({}) {what}", outdated.join(", ")));
+    }
     if let Some(mark) = passage::mark(&ctx.nats, from).await?
         && let Err(error) = passage::passed(&ctx.nats, from, mark, SINK_PATIENCE).await
     {
-        let message = format!("from {from} to {to}: waits for the old lane's sink: {error}");
-        return Err(Hindrance::Waiting(Why::new(MOVING, message)));
+        return waits(MOVING, format!("waits for the old lane's sink: {error}"));
     }
-    Ok(moves::begin(ctx, tenant, number, from, to).await?)
+    moves::begin(ctx, tenant, number, from, to).await?;
+    match moves::sinks::unseated(&ctx.nats, &[from, to], SINK_PATIENCE).await? {
+        None => Ok(()),
+        Some(lane) => waits(MOVING, format!("waits for a sink to close lane {lane} to older sinks")),
+    }
 }
 
 async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result<Desired, Hindrance> {

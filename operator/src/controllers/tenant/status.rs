@@ -15,7 +15,7 @@ use policy::effective::PLAN;
 use policy::snapshot::Snapshot;
 
 use super::placement::isolation;
-use super::slices::MOVING;
+use super::slices::{MOVING, is_of_a_move};
 use super::validate::Refusal;
 use super::{Hindrance, Round, limits};
 use crate::audits::Counted;
@@ -154,7 +154,7 @@ fn compute(
 
 fn lane(statements: &mut Statements, moved: &Moved, round: &Round) {
     if let Err(Hindrance::Waiting(why)) = &round.slice
-        && why.reason == MOVING
+        && is_of_a_move(why)
     {
         statements.no(LANE_READY, why.clone());
         return;

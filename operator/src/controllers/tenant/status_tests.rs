@@ -1,4 +1,4 @@
-use super::super::slices::Placement;
+use super::super::slices::{Placement, SINKS_OUTDATED};
 use super::super::validate::tests::{acme, pro, settings};
 use super::super::validate::validate;
 use super::*;
@@ -161,4 +161,14 @@ fn counts_that_differ_are_told_and_leave_ready_alone() {
     assert!(said(&differ).contains(&text(READY, ConditionStatus::True, "Ready")));
     let not_yet = of(Counted::NotYet);
     assert!(said(&not_yet).contains(&text(COUNTS_RECONCILED, ConditionStatus::Unknown, "NotCounted")));
+}
+
+#[test]
+fn a_move_that_sinks_of_an_older_version_hold_back_says_so() {
+    for reason in [SINKS_OUTDATED, MOVING] {
+        let slice = Err(Hindrance::Waiting(Why::new(reason, "from acme to pool-3: …")));
+        let status =
+            computed(&acme(|_| {}), &Round { slice, ..round() }, None, None, &Counted::NotYet, at(1)).0;
+        assert!(said(&status).contains(&text(LANE_READY, ConditionStatus::False, reason)));
+    }
 }
