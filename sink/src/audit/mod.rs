@@ -5,16 +5,18 @@
 //! ([`event::audit`]), where the operator reads it.
 
 mod rows;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::audit::{Audit, Counts, Difference};
 use event::names::{AUDITS_BUCKET, forgotten_key};
 use event::{Lane, Position, TenantNumber};
 use jetstream::{Bucket, ReadError, counts};
 
+use self::turn::Turn;
 use crate::clock::now_ms;
 use crate::context::Context;
 use crate::metrics::{AuditLabels, LaneLabel};
@@ -47,14 +49,18 @@ pub async fn run(context: Arc<Context>, grace: Duration, held: impl Fn() -> Vec<
             return;
         }
     };
+    let mut turns: BTreeMap<Lane, Turn> = BTreeMap::new();
     while !context.is_shutting_down() {
         // Without an answer nothing can be counted either.
         let Ok(started_ms) = rows::server_started_ms(&context.reader).await else {
             context.pause(EVERY).await;
             continue;
         };
-        for lane in held() {
-            match round(&context, &bucket, &lane, started_ms, grace).await {
+        let lanes = held();
+        turns.retain(|lane, _| lanes.contains(lane));
+        for lane in lanes {
+            let turn = turns.entry(lane.clone()).or_default();
+            match round(&context, &bucket, &lane, turn, started_ms, grace).await {
                 Ok(()) => {}
                 // Its tables come with its tenant, and its stream may just be going.
                 Err(error) => tracing::debug!(%lane, %error, "not audited this time"),
@@ -69,6 +75,7 @@ async fn round(
     context: &Context,
     bucket: &Bucket,
     lane: &Lane,
+    turn: &mut Turn,
     started_ms: i64,
     grace: Duration,
 ) -> Result<(), Uncounted> {
@@ -76,6 +83,9 @@ async fn round(
     let position = context.intents.get(&lane.to_string()).await.map_err(|error| record(&error))?;
     let Some(position) = position.filter(|entry| !entry.deleted) else { return Ok(()) };
     let position = Position::decode(&position.value).map_err(|error| record(&error))?;
+    if !turn.is_due(position.sequence, Instant::now()) {
+        return Ok(());
+    }
     let entry = bucket.get(&lane.to_string()).await.map_err(|error| record(&error))?;
     let revision = entry.as_ref().map_or(0, |entry| entry.revision);
     let known = entry.as_ref().filter(|entry| !entry.deleted).and_then(|entry| Audit::decode(&entry.value));
@@ -112,6 +122,7 @@ async fn round(
         let value = audit.encode().map_err(|error| record(&error))?;
         bucket.update(&lane.to_string(), value.into(), revision).await.map_err(|error| record(&error))?;
     }
+    turn.counted(!audit.open.is_empty(), Instant::now());
     Ok(())
 }
 

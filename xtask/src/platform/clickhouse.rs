@@ -24,7 +24,7 @@ const ENGINES: [&str; 5] =
     ["Atomic", "MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree"];
 
 /// Everything shares this machine: who answers an application goes before who merges parts. Nice value, as `nice -n` takes it.
-const NICE: &str = "5";
+const NICE: &str = "15";
 
 /// A user of the server.
 struct User {
