@@ -1,6 +1,6 @@
 //! Builds our own programs with the cargo that runs us.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -27,6 +27,8 @@ pub struct Programs<'a> {
     pub features: &'a [String],
     /// How.
     pub profile: Profile,
+    /// Where to, if not where cargo puts it.
+    pub target: Option<&'a Path>,
 }
 
 /// Builds programs and returns the folder that they are in.
@@ -34,11 +36,14 @@ pub struct Programs<'a> {
 /// # Errors
 /// [`Error::Program`] with the compiler's words.
 pub fn build(paths: &Paths, programs: Programs<'_>, task: &Task, cancel: &Cancel) -> Result<PathBuf> {
-    let Programs { packages, features, profile } = programs;
+    let Programs { packages, features, profile, target } = programs;
     let mut command = Paths::cargo();
     command.current_dir(&paths.root).args(["build", "--bins", "--message-format=json-render-diagnostics"]);
     if profile == Profile::Release {
         command.arg("--release");
+    }
+    if let Some(target) = target {
+        command.arg("--target-dir").arg(target);
     }
     for package in packages {
         command.args(["-p", package]);

@@ -59,6 +59,8 @@ pub struct Options {
     pub workloads: Vec<String>,
     /// Where our programs lie, `chdb` among them; `None`: build them with cargo.
     pub bins: Option<PathBuf>,
+    /// Folders of other builds, by the workload that runs from there.
+    pub programs: BTreeMap<String, PathBuf>,
     /// Build sink and ingest with their crash points, for proofs.
     pub crash_points: bool,
     /// Environment of a workload beyond its own, by its name.
@@ -91,6 +93,7 @@ impl Options {
             paths,
             workloads: workloads::ALL.map(str::to_owned).to_vec(),
             bins: None,
+            programs: BTreeMap::new(),
             crash_points: false,
             env: BTreeMap::new(),
             installation: "dev".into(),
@@ -150,6 +153,7 @@ pub struct Urls {
 pub struct Platform {
     site: Site,
     bins: PathBuf,
+    programs: Mutex<BTreeMap<String, PathBuf>>,
     env: BTreeMap<String, Vec<(String, String)>>,
     parts: Mutex<BTreeMap<String, Part>>,
     running: Mutex<BTreeMap<String, Process>>,
@@ -303,6 +307,15 @@ impl Platform {
     /// [`Error::UnknownPart`], or why it did not become ready.
     pub fn start_part(&self, name: &str) -> Result<()> {
         self.launch(name)
+    }
+
+    /// Says which folder a workload runs from when it is next started; `None`: the one of all others.
+    pub fn run_from(&self, workload: &str, folder: Option<PathBuf>) {
+        let mut programs = locked(&self.programs);
+        match folder {
+            Some(folder) => drop(programs.insert(workload.to_owned(), folder)),
+            None => drop(programs.remove(workload)),
+        }
     }
 
     /// Stops a part if it runs, and starts it again.

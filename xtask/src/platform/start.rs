@@ -39,7 +39,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
     state.save(&options.dir)?;
 
     let nats_syncs_always = AtomicBool::new(options.nats_syncs_always);
-    let Options { paths, dir, workloads, bins, crash_points, .. } = options;
+    let Options { paths, dir, workloads, bins, programs, crash_points, .. } = options;
     let Options { env, installation, nats_nodes, tables, progress, cancel, .. } = options;
     std::thread::scope(|scope| {
         // Our own programs are compiled while the tools are built and the real parts start; only `chdb` is needed early.
@@ -82,6 +82,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
         let mut platform = Platform {
             site,
             bins: PathBuf::new(),
+            programs: Mutex::new(programs),
             env,
             parts: Mutex::new(BTreeMap::new()),
             running: Mutex::new(BTreeMap::new()),
@@ -231,7 +232,8 @@ impl Platform {
             "vault" => vault::part(site),
             _ if workloads::is_known(name) => {
                 let extra = self.env.get(name).map(Vec::as_slice).unwrap_or_default();
-                workloads::part(site, name, &self.bins, extra)
+                let other = locked(&self.programs).get(name).cloned();
+                workloads::part(site, name, other.as_ref().unwrap_or(&self.bins), extra)
             }
             _ => {
                 let known = [&super::REAL_PARTS[..], &workloads::ALL].concat().join(", ");

@@ -118,7 +118,10 @@ impl Fault {
 }
 
 /// Starts a part until it stays: what it needs may be down at the same time, and then it ends, as it does in a cluster.
-fn bring_back(platform: &Platform, part: &str, cancel: &Cancel) -> Result<()> {
+///
+/// # Errors
+/// When it does not come back.
+pub fn bring_back(platform: &Platform, part: &str, cancel: &Cancel) -> Result<()> {
     let began = Instant::now();
     let mut started = platform.start_part(part);
     loop {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::limits::{Limit, USERS};
-use super::pods::PODS;
 use crate::simulate::rng::Rng;
 use crate::{Cancel, Progress};
 
@@ -157,7 +156,7 @@ impl<'a> Load<'a> {
             let count = 1 + rng.below(most);
             let users: Vec<usize> = (0..count).map(|_| user(&mut rng, feature.has_user_limit)).collect();
             let body = self.body(number, &mut sequence, &feature.name, &users);
-            let settled = client.settle(&body, pod(&mut rng), &mut rng);
+            let settled = client.settle(&body, pod(&mut rng, self.pods.len()), &mut rng);
             self.settled(feature, count as u64, settled);
         }
     }
@@ -205,8 +204,8 @@ fn user(rng: &mut Rng, limited: bool) -> usize {
 }
 
 /// The first pods get most.
-fn pod(rng: &mut Rng) -> usize {
-    if rng.unit() < 0.5 { rng.below(PODS) } else { (PODS as f64 * rng.unit().powi(2)) as usize }
+fn pod(rng: &mut Rng, pods: usize) -> usize {
+    if rng.unit() < 0.5 { rng.below(pods) } else { (pods as f64 * rng.unit().powi(2)) as usize }
 }
 
 fn choose(open: &[(usize, f64)], rng: &mut Rng) -> Option<usize> {

@@ -18,6 +18,7 @@ mod ledger;
 mod ledger_cost;
 mod limits;
 mod load;
+mod mixed;
 mod moves;
 mod nats;
 mod outages;
@@ -54,6 +55,8 @@ pub enum Name {
     CrashPoints,
     /// Tenants move between lanes under load, a pod stands still across each cut-over: none lost, none twice, queries never show less.
     Moves,
+    /// Ingest and sink of two versions side by side, upgraded and rolled back under load: none lost, none twice, no limit exceeded.
+    Mixed,
     /// ClickHouse and NATS away, a full disk, lost answers: refused or kept, never lost.
     Outages,
     /// Many tenants loaded: a changed limit is in force on every pod within a second; pods that cannot follow admit nothing.
@@ -117,12 +120,15 @@ pub struct Args {
     /// Leave pods and NATS alone: then nothing may be left unused either.
     #[arg(long)]
     calm: bool,
-    /// Put in a fault that the proof must find (`moves`): then it must fail.
+    /// Put in a fault that the proof must find (`moves`, `mixed`): then it must fail.
     #[arg(long)]
     planted: bool,
     /// Tenants of `enforcement`, when the machine has no room for as many as its scale says.
     #[arg(long)]
     tenants: Option<usize>,
+    /// The commit that `mixed` takes its older programs from; without it, the last one before sinks knew seats.
+    #[arg(long)]
+    old: Option<String>,
     /// Rounds; each has a seed of its own, counted up.
     #[arg(long, default_value_t = 1)]
     rounds: u32,
@@ -169,6 +175,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Faults => conservation::round(&job, seed)?,
             Name::CrashPoints => crash_points::round(&job, seed)?,
             Name::Moves => moves::round(&job, seed)?,
+            Name::Mixed => mixed::round(&job, seed)?,
             Name::Outages => outages::round(&job, seed)?,
             Name::LedgerCost => ledger_cost::round(&job, seed)?,
         };

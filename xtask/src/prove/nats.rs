@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,6 +14,8 @@ use crate::{Error, Result};
 
 /// Longest silence of the server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Connections so far: each has an inbox of its own, since several ask at once.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// One entry of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +84,8 @@ pub fn publish(
     let head = format!("NATS/1.0\r\n{name}: {value}\r\n\r\n");
     let mut connection = Connection::open(platform, subject)?;
     let total = head.len() + payload.len();
-    connection.write(&format!("HPUB {subject} _INBOX.proof {} {total}\r\n{head}", head.len()))?;
+    let line = format!("HPUB {subject} {} {} {total}\r\n{head}", connection.inbox, head.len());
+    connection.write(&line)?;
     connection.writer.write_all(payload).map_err(Error::io(subject.to_owned()))?;
     connection.write("\r\n")?;
     let (_, answer) = connection.answer()?;
@@ -97,6 +101,7 @@ struct Connection {
     reader: BufReader<TcpStream>,
     writer: TcpStream,
     what: String,
+    inbox: String,
 }
 
 impl Connection {
@@ -107,16 +112,18 @@ impl Connection {
         writer.set_read_timeout(Some(ANSWER_WITHIN)).map_err(failed())?;
         let reader = BufReader::new(writer.try_clone().map_err(failed())?);
         let password = platform.secrets().get("nats-tool")?;
-        let mut connection = Self { reader, writer, what: what.to_owned() };
+        let inbox = format!("_INBOX.proof.{}", OPENED.fetch_add(1, Ordering::Relaxed));
+        let mut connection = Self { reader, writer, what: what.to_owned(), inbox };
         let hello = json!({
             "verbose": false, "user": "tool", "pass": password.trim(), "headers": true, "no_responders": true,
         });
-        connection.write(&format!("CONNECT {hello}\r\nSUB _INBOX.proof 1\r\n"))?;
+        let subscribe = format!("CONNECT {hello}\r\nSUB {} 1\r\n", connection.inbox);
+        connection.write(&subscribe)?;
         Ok(connection)
     }
 
     fn ask(&mut self, subject: &str, payload: &str) -> Result<()> {
-        self.write(&format!("PUB {subject} _INBOX.proof {}\r\n{payload}\r\n", payload.len()))
+        self.write(&format!("PUB {subject} {} {}\r\n{payload}\r\n", self.inbox, payload.len()))
     }
 
     fn write(&mut self, text: &str) -> Result<()> {

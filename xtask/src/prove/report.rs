@@ -87,10 +87,12 @@ impl Report {
         let nats = if args.nats == Nats::R3 { "-r3" } else { "" };
         let calm = if args.calm { "-calm" } else { "" };
         let planted = if args.planted { "-planted" } else { "" };
+        let old =
+            args.old.as_ref().map(|old| format!("-old-{}", old.replace(['/', '.'], "-"))).unwrap_or_default();
         let scale = format!("{:?}", args.scale).to_lowercase();
         let dir = job.paths.root.join("target/proofs");
         std::fs::create_dir_all(&dir).map_err(Error::io(format!("cannot create {}", dir.display())))?;
-        let path = dir.join(format!("{proof}{nats}{calm}{planted}-{scale}-{}.json", args.seed));
+        let path = dir.join(format!("{proof}{old}{nats}{calm}{planted}-{scale}-{}.json", args.seed));
         let commit = commit(&job.paths.root, job.cancel)?;
         let earlier = if args.anew { None } else { load(&path).filter(|report| report.commit == commit) };
         if let Some(earlier) = earlier {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -47,6 +48,8 @@ pub struct Shape {
     pub crash_points: bool,
     /// Lanes that tenants get later.
     pub lanes: Vec<Lane>,
+    /// Folders of other builds, by the workload that runs from there at first.
+    pub programs: BTreeMap<String, PathBuf>,
     /// Environment of a workload beyond its own, by its name.
     pub env: BTreeMap<String, Vec<(String, String)>>,
 }
@@ -59,6 +62,7 @@ impl Default for Shape {
             nats_disk_mib: None,
             crash_points: false,
             lanes: vec![],
+            programs: BTreeMap::new(),
             env: BTreeMap::new(),
         }
     }
@@ -78,7 +82,7 @@ impl World {
     /// # Errors
     /// One sentence that says what to do.
     pub fn of(job: &Job<'_>, shape: Shape) -> Result<Self> {
-        let Shape { pods, sinks, nats_disk_mib, crash_points, lanes, mut env } = shape;
+        let Shape { pods, sinks, nats_disk_mib, crash_points, lanes, programs, mut env } = shape;
         let options = Options::dev()?;
         let dir = options.paths.dev.join("prove");
         Disk::clear(&dir.join("nats"));
@@ -92,6 +96,7 @@ impl World {
         let platform = Platform::start(Options {
             dir,
             env,
+            programs,
             crash_points,
             installation: "prove".into(),
             workloads: workloads::with_replicas(pods, sinks),

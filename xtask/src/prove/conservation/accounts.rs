@@ -66,6 +66,26 @@ pub fn ends(world: &World) -> Result<Vec<u64>> {
     Ok(read(world)?.iter().map(|account| account.last).collect())
 }
 
+/// How far a lane is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which.
+    pub lane: Lane,
+    /// Last sequence of its stream.
+    pub last: u64,
+    /// Up to where it is sunk.
+    pub sunk: u64,
+}
+
+/// How far every lane is at this moment.
+///
+/// # Errors
+/// When NATS cannot be asked.
+pub fn places(world: &World) -> Result<Vec<Place>> {
+    let place = |Account { lane, last, sunk, .. }| Place { lane, last, sunk };
+    Ok(read(world)?.into_iter().map(place).collect())
+}
+
 /// Whether every lane is sunk up to where it ended then.
 ///
 /// # Errors

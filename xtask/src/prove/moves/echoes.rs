@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(80);
 ///
 /// # Errors
 /// Those of `act`.
-pub(super) fn meanwhile<T: Send>(
+pub(in crate::prove) fn meanwhile<T: Send>(
     world: &World,
     tenants: &[&str],
     planted: bool,

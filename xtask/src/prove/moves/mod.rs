@@ -8,7 +8,7 @@
 //! ```
 //! Clients, books and verdict are those of `prove faults`.
 
-mod echoes;
+pub(super) mod echoes;
 mod queries;
 
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ fn cut_over(job: &Job<'_>, world: &World, step: &Step) -> Result<Option<u64>> {
 }
 
 /// A tenant's seat and its key, once it has moved.
-fn seat(world: &World, tenant: &str) -> Result<Option<(String, Seat)>> {
+pub(super) fn seat(world: &World, tenant: &str) -> Result<Option<(String, Seat)>> {
     let entries = nats::bucket(&world.platform, SEATS_BUCKET)?;
     let seats = entries.into_iter().filter_map(|entry| {
         let seat: Seat = serde_json::from_value(entry.value).ok()?;
