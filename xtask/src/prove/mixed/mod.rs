@@ -45,7 +45,7 @@ const SIDE_BY_SIDE: Duration = Duration::from_secs(15);
 /// How long clients go on for limits that are not used up.
 const USED_UP_WITHIN: Duration = Duration::from_secs(240);
 /// Packs of each of the four kinds, at least.
-const CROSSED: u64 = 50;
+const CROSSED: u64 = 20;
 
 /// What was done to replicas, and what came of the move.
 struct Rolled {
