@@ -8,6 +8,7 @@
 //! | what was refused | stream `VIOLATIONS` |
 //! | a lane's tables | `tenant_<tenant>.events_raw`, `pool_<n>.events_raw` (and `.removed`, `.charges`, `.violations_raw`) |
 //! | what people query | views `tenant_<tenant>.events` and `.violations` |
+//! | ClickHouse user by which a tenant queries them | `tenant_<tenant>`, as the database |
 //! | transit key and its policy | `mp-<tenant>` |
 //! | policy snapshot | bucket `policy`, key `tenant.<tenant>` |
 //! | quota record | bucket `ledger-<window>-<shard>` |
@@ -45,6 +46,11 @@ impl TenantName {
     /// Database that people query: `tenant_<tenant>`. DNS labels hold no `_`, so the mapping is injective.
     pub fn database(&self) -> String {
         format!("tenant_{}", self.0.replace('-', "_"))
+    }
+
+    /// ClickHouse user by which the tenant queries its database: called like it, so that whose the database is, its is the user.
+    pub fn query_user(&self) -> String {
+        self.database()
     }
 
     /// Vault transit key, and the policy that stands beside it.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use xtask::platform::{Options, Platform, Urls};
 
-use crate::{Call, TestTenant, eventually};
+use crate::{Call, TestTenant, eventually, query_user};
 
 /// The running platform.
 pub struct World {
@@ -37,7 +37,8 @@ impl World {
         // counts that differ are told, and ten until rows are summed up.
         let sink = std::iter::once(grace).chain(rollups).collect();
         let env = [("ingest-3".to_owned(), clock.to_vec()), ("sink".to_owned(), sink)].into();
-        let options = Options { new_ports: true, progress, env, ..options };
+        let clickhouse_users = query_user::all();
+        let options = Options { new_ports: true, progress, env, clickhouse_users, ..options };
         let platform = Platform::start(options).map_err(|error| error.to_string())?;
         let urls = platform.urls().map_err(|error| error.to_string())?;
         let world = Self { platform, urls, files: AtomicU32::new(0) };

@@ -1,12 +1,14 @@
 //! The contract suites of the backends, which pass on the fakes, pass on the live parts, with rights of its own where one process does all of it.
 
 use clickhouse::databases::contract::Drift;
+use clickhouse::query_users::contract::Ability;
 use system_tests::World;
 
 pub const TESTS: &[crate::Test] = &[
     ("the_stream_contract_holds_on_nats", streams),
     ("the_fence_contract_holds_on_nats", fences),
     ("the_database_contract_holds_on_clickhouse", databases),
+    ("the_query_user_contract_holds_on_clickhouse", query_users),
     ("the_key_contract_holds_on_vault", keys),
 ];
 
@@ -49,6 +51,20 @@ fn databases(world: &World) {
             world.clickhouse(&drift.sql(database));
         };
         clickhouse::databases::contract::run(&live, drift).await;
+    });
+}
+
+/// As far as the server stores users: the library does not, and says so.
+fn query_users(world: &World) {
+    let password = world.platform.secrets().get("clickhouse-operator").unwrap();
+    let endpoint = clickhouse::Endpoint::new(&world.urls.clickhouse, "operator", password.trim()).unwrap();
+    block_on(async {
+        let live = clickhouse::query_users::LiveQueryUsers::new(clickhouse::Client::new(endpoint));
+        let ability = clickhouse::query_users::contract::run(&live).await;
+        let stored =
+            world.clickhouse("SELECT count() FROM system.user_directories WHERE type != 'users_xml'");
+        let expected = if stored == ["0"] { Ability::NoStorage } else { Ability::Stores };
+        assert_eq!(ability, expected);
     });
 }
 

@@ -21,6 +21,7 @@ mod ledger_lost;
 mod moves;
 mod policy_language;
 mod pools;
+mod query_users;
 mod quickstart;
 mod rates;
 mod reservations;
@@ -41,6 +42,7 @@ type Test = (&'static str, fn(&World));
 fn side_by_side() -> Vec<Test> {
     [
         quickstart::TESTS,
+        query_users::TESTS,
         event_path::TESTS,
         bad_input::TESTS,
         exact_limits::TESTS,

@@ -10,6 +10,8 @@ pub mod code {
     pub const TIMEOUT_EXCEEDED: u32 = 159;
     /// A setting or statement that the user's profile forbids.
     pub const READONLY: u32 = 164;
+    /// Something that lies outside of what the server opens to queries, such as a file.
+    pub const DATABASE_ACCESS_DENIED: u32 = 291;
     /// Too many inserts for the merges to follow.
     pub const TOO_MANY_PARTS: u32 = 252;
     /// The user lacks a grant.

@@ -7,6 +7,7 @@
 //! | [`insert`], [`rows`], [`violation_rows`] | the sink: [`LaneInserter`] owns one connection, checks its lease and never repeats by itself |
 //! | [`rollups`] | the sink, which builds them, and the console, which reads them |
 //! | [`databases`] | the operator: databases, tables and views, by plan and step |
+//! | [`query_users`] | the operator: users by which tenants query their own databases, by plan and step |
 //! | [`schema`] | all three: the columns that exist |
 //!
 //! Errors are classified by the server's exception code, never by its words; see [`error`].
@@ -19,6 +20,7 @@ pub mod error;
 pub mod insert;
 mod param;
 pub mod query;
+pub mod query_users;
 pub mod rollups;
 pub mod rows;
 pub mod schema;

@@ -119,6 +119,7 @@ pub struct Query {
     settings: Vec<(&'static str, String)>,
     limit: Duration,
     repeatable: bool,
+    bare: bool,
 }
 
 impl Query {
@@ -131,6 +132,7 @@ impl Query {
             settings: Vec::new(),
             limit: DEFAULT_LIMIT,
             repeatable: true,
+            bare: false,
         }
     }
 
@@ -152,6 +154,13 @@ impl Query {
     #[must_use]
     pub fn read_only(self) -> Self {
         self.setting("readonly", "1")
+    }
+
+    /// Sends no setting at all: for users who may change none, whose time limit is the server's matter.
+    #[must_use]
+    pub fn without_settings(mut self) -> Self {
+        self.bare = true;
+        self
     }
 
     /// How long the query may run (10 s otherwise); beyond it is `Overloaded`.
@@ -261,9 +270,11 @@ impl Query {
     fn url(&self) -> String {
         // The answer begins when the statement has ended, so that its status is the statement's.
         let mut url = String::from("/?wait_end_of_query=1");
-        push_pair(&mut url, "max_execution_time", &self.limit.as_secs_f64().to_string());
-        for (name, value) in &self.settings {
-            push_pair(&mut url, name, value);
+        if !self.bare {
+            push_pair(&mut url, "max_execution_time", &self.limit.as_secs_f64().to_string());
+            for (name, value) in &self.settings {
+                push_pair(&mut url, name, value);
+            }
         }
         for (name, value) in &self.params {
             push_pair(&mut url, name, value);

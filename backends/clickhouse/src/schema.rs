@@ -197,6 +197,11 @@ impl View {
         }
     }
 
+    /// Whether people query it themselves. The rest takes knowledge of how it came about, or is between our own processes.
+    pub const fn is_for_people(self) -> bool {
+        matches!(self, Self::Events | Self::Violations)
+    }
+
     /// Whether each row says in which database it is: `place`.
     pub const fn is_placed(self) -> bool {
         matches!(self, Self::Events | Self::Rollups | Self::Users | Self::Places)

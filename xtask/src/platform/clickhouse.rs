@@ -19,12 +19,24 @@ const SHAPE: &str =
 /// `CREATE OR REPLACE VIEW` exchanges the old view for the new one, which asks for the right to insert. Pools hold no views, so
 /// there the operator has none.
 const REPLACE_VIEWS: &str = "GRANT INSERT ON tenant_*.*";
+/// A tenant's user for queries is called like its database, and reads views of it. The library stores no users; a server does.
+const QUERY_USERS: [&str; 2] =
+    ["GRANT CREATE USER, DROP USER ON tenant_*", "GRANT SELECT ON tenant_*.* WITH GRANT OPTION"];
 /// Engines of tables and databases that the operator may use.
 const ENGINES: [&str; 5] =
     ["Atomic", "MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree"];
 
 /// Everything shares this machine: who answers an application goes before who merges parts. Nice value, as `nice -n` takes it.
 const NICE: &str = "15";
+
+/// Users beyond those of our processes, as elements of `users.xml`.
+#[derive(Debug, Clone, Default)]
+pub struct ClickHouseUsers {
+    /// Entries of `<profiles>`.
+    pub profiles: String,
+    /// Entries of `<users>`.
+    pub users: String,
+}
 
 /// A user of the server.
 struct User {
@@ -37,7 +49,8 @@ struct User {
 fn users() -> [User; 4] {
     let shape = ["tenant_*.*", "pool_*.*"].map(|databases| format!("GRANT {SHAPE} ON {databases}"));
     let engines = ENGINES.map(|engine| format!("GRANT TABLE ENGINE ON {engine}"));
-    let others = [REPLACE_VIEWS, "GRANT SELECT ON system.*"].map(str::to_owned);
+    let others = [&[REPLACE_VIEWS, "GRANT SELECT ON system.*"][..], &QUERY_USERS].concat();
+    let others: Vec<String> = others.into_iter().map(str::to_owned).collect();
     let store = ["tenant_*.*", "pool_*.*"].map(|databases| format!("GRANT SELECT, INSERT ON {databases}"));
     [
         User { name: "operator", profile: "default", grants: Some([&shape[..], &engines, &others].concat()) },
@@ -60,7 +73,7 @@ pub(super) fn part(site: &Site) -> Result<Part> {
     let config = folder.join("config.xml");
     let tables = site.tables.as_ref().unwrap_or(&folder);
     secrets::write(&config, &render_config(tables, http, native))?;
-    secrets::write(&folder.join("users.xml"), &render_users(&passwords, local))?;
+    secrets::write(&folder.join("users.xml"), &render_users(&passwords, local, &site.clickhouse_users))?;
     let config = format!("--config-file={}", config.display());
     let (program, arguments) = match &site.tools.clickhouse {
         ClickHouse::Program(program) => (program, [args(["server"]), vec![config]].concat()),
@@ -92,6 +105,8 @@ fn render_config(folder: &Path, http: u16, native: u16) -> String {
   <path>{folder}/data/</path>
   <tmp_path>{folder}/tmp/</tmp_path>
   <users_config>users.xml</users_config>
+  <!-- Where a server stores users that are made by SQL; the library has no such storage. -->
+  <access_control_path>{folder}/access/</access_control_path>
   <listen_host>127.0.0.1</listen_host>
   <http_port>{http}</http_port>
   <tcp_port>{native}</tcp_port>
@@ -110,7 +125,7 @@ fn render_config(folder: &Path, http: u16, native: u16) -> String {
 
 /// Users with the SHA-256 of their passwords. The library's own session is user `default` without a password: all it may do is
 /// open the ports.
-fn render_users(users: &[(User, String)], local: bool) -> String {
+fn render_users(users: &[(User, String)], local: bool, more: &ClickHouseUsers) -> String {
     let mut text = String::from(
         "<clickhouse>\n  <profiles>
     <default>
@@ -122,11 +137,10 @@ fn render_users(users: &[(User, String)], local: bool) -> String {
     <reader>
       <readonly>2</readonly>
       <max_memory_usage>1000000000</max_memory_usage>
-    </reader>
-  </profiles>
-  <quotas><default/></quotas>
-  <users>\n",
+    </reader>\n",
     );
+    text.push_str(&more.profiles);
+    text.push_str("  </profiles>\n  <quotas><default/></quotas>\n  <users>\n");
     if local {
         let grants = ["GRANT SYSTEM LISTEN ON *.*".to_owned(), "GRANT SELECT ON system.numbers".to_owned()];
         text.push_str(&render_user("default", "<password></password>", "default", Some(&grants)));
@@ -135,6 +149,7 @@ fn render_users(users: &[(User, String)], local: bool) -> String {
         let password = format!("<password_sha256_hex>{sha256}</password_sha256_hex>");
         text.push_str(&render_user(user.name, &password, user.profile, user.grants.as_deref()));
     }
+    text.push_str(&more.users);
     text.push_str("  </users>\n</clickhouse>\n");
     text
 }
@@ -159,7 +174,8 @@ mod tests {
     use super::*;
 
     fn rendered(local: bool) -> String {
-        render_users(&users().map(|user| (user, "ab".to_owned())), local)
+        let more = ClickHouseUsers { profiles: "<p/>".into(), users: "<u/>".into() };
+        render_users(&users().map(|user| (user, "ab".to_owned())), local, &more)
     }
 
     fn entry<'a>(text: &'a str, user: &str) -> &'a str {
@@ -177,6 +193,13 @@ mod tests {
         assert_eq!(entry(text, "operator").matches("INSERT").count(), 1, "only to replace tenants' views");
         assert!(!entry(text, "tool").contains("<grants>"));
         assert!(!entry(text, "default").contains("tenant_"));
+    }
+
+    #[test]
+    fn more_users_stand_beside_our_own() {
+        let text = rendered(false);
+        let at = |what: &str| text.find(what).unwrap();
+        assert!(at("<p/>") < at("</profiles>") && at("<users>") < at("<u/>") && at("<u/>") < at("</users>"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod vault_setup;
 mod withdraw;
 pub mod workloads;
 
+pub use clickhouse::ClickHouseUsers;
 pub(crate) use start::lock;
 pub use withdraw::Withdrawn;
 
@@ -73,6 +74,8 @@ pub struct Options {
     pub tables: Option<PathBuf>,
     /// Whether NATS has each message on disk before it acknowledges it, as in production; benches also measure without.
     pub nats_syncs_always: bool,
+    /// Users of ClickHouse beyond its own.
+    pub clickhouse_users: ClickHouseUsers,
     /// Forget the ports of earlier runs.
     pub new_ports: bool,
     /// Where to tell how far it is.
@@ -100,6 +103,7 @@ impl Options {
             nats_nodes: 1,
             tables: None,
             nats_syncs_always: true,
+            clickhouse_users: ClickHouseUsers::default(),
             new_ports: false,
             progress: Progress::detect(),
             cancel: Cancel::default(),

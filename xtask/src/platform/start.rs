@@ -40,7 +40,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
 
     let nats_syncs_always = AtomicBool::new(options.nats_syncs_always);
     let Options { paths, dir, workloads, bins, programs, crash_points, .. } = options;
-    let Options { env, installation, nats_nodes, tables, progress, cancel, .. } = options;
+    let Options { env, installation, nats_nodes, clickhouse_users, tables, progress, cancel, .. } = options;
     std::thread::scope(|scope| {
         // Our own programs are compiled while the tools are built and the real parts start; only `chdb` is needed early.
         let (early, chdb) = sync_channel(1);
@@ -72,6 +72,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
             installation,
             nats_nodes,
             nats_syncs_always,
+            clickhouse_users,
             ports: state.ports.clone(),
             tools,
             chdb,
