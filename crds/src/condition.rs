@@ -56,6 +56,8 @@ pub const COUNTS_RECONCILED: &str = "CountsReconciled";
 /// The tenant's events go where its spec says, and nothing is left to be done about where they went before. Only of tenants that have
 /// moved. Never pulls Ready down.
 pub const LANE_READY: &str = "LaneReady";
+/// The tenant's ClickHouse user is there, and a Secret opens it. Only of tenants that ask for one. Never pulls Ready down.
+pub const QUERY_USER_READY: &str = "QueryUserReady";
 /// What is accepted survives: the servers write through before they acknowledge. Never pulls Ready down.
 pub const DURABLE: &str = "Durable";
 /// The rule narrows what the plan gives.

@@ -41,6 +41,8 @@ use crate::{Condition, Duration, IntOrQuantity};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(oldSelf.externalId) || (has(self.externalId) && self.externalId == oldSelf.externalId)")
     .message("externalId is immutable").field_path(".externalId"))]
+#[x_kube(validation = Rule::new("!has(self.queryUser) || (has(self.namespaces) && self.queryUser.namespace in self.namespaces)")
+    .message("queryUser.namespace must be one of the tenant's namespaces").field_path(".queryUser"))]
 pub struct TenantSpec {
     /// Name people read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +96,10 @@ pub struct TenantSpec {
     /// Whether the tenant takes over data that an earlier tenant of this name left behind.
     #[serde(default)]
     pub adoption: Adoption,
+    /// A ClickHouse user by which the tenant queries its own events and violations, for BI tools. Without it there is none. What came
+    /// of it says condition `QueryUserReady`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_user: Option<QueryUser>,
     /// True refuses the tenant's events until it is false again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
@@ -105,6 +111,16 @@ pub struct PlanRef {
     /// Name of the Plan.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
+}
+
+/// A ClickHouse user of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueryUser {
+    /// Namespace of the tenant in which Secret `<tenant>-clickhouse` is written, with `CLICKHOUSE_URL`, `CLICKHOUSE_HOST`,
+    /// `CLICKHOUSE_PORT`, `CLICKHOUSE_DATABASE`, `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD`. Delete the Secret to get another
+    /// password.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: String,
 }
 
 /// Where a tenant's events live.

@@ -86,6 +86,9 @@ pub struct ClickHouse {
     /// ClickHouse, http://host:port.
     #[arg(long = "clickhouse-url", env = "MP_CLICKHOUSE_URL", id = "clickhouse_url")]
     pub url: String,
+    /// ClickHouse as tenants reach it, written into the Secrets of their query users; the address above unless it is another one.
+    #[arg(long = "clickhouse-query-url", env = "MP_CLICKHOUSE_QUERY_URL", id = "clickhouse_query_url")]
+    pub query_url: Option<String>,
     /// User at ClickHouse.
     #[arg(long = "clickhouse-user", env = "MP_CLICKHOUSE_USER", id = "clickhouse_user")]
     pub user: String,

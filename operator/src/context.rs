@@ -28,6 +28,10 @@ pub struct Settings {
     pub namespace: String,
     /// Public URL of ingest.
     pub endpoint: String,
+    /// ClickHouse.
+    pub clickhouse: clickhouse::Address,
+    /// ClickHouse as tenants reach it.
+    pub query_address: clickhouse::Address,
     /// Time between two looks at the Secret of an ApiKey.
     pub secret_poll: Duration,
     /// Time between two looks at a tenant's stream, database and key.
@@ -51,6 +55,8 @@ pub struct Queues {
     pub tenant: Arc<Queue>,
     /// Tenants' streams, databases and keys.
     pub slice: Arc<Queue>,
+    /// Tenants' query users.
+    pub query_user: Arc<Queue>,
     /// LanePools.
     pub lane_pool: Arc<Queue>,
     /// UsageLimits.
@@ -71,6 +77,8 @@ pub struct Context {
     pub nats: jetstream::Client,
     /// ClickHouse.
     pub clickhouse: clickhouse::databases::LiveDatabases,
+    /// Its users.
+    pub users: clickhouse::query_users::LiveQueryUsers,
     /// Vault.
     pub vault: vault::Client,
     /// The policy bucket.
@@ -109,6 +117,8 @@ pub struct Context {
     pub durability: crate::durability::Durability,
     /// What the last look at each tenant's slice said.
     pub slices: crate::controllers::tenant::Slices,
+    /// What the last look at each tenant's query user said.
+    pub query_users: crate::controllers::query_user::Looks,
     /// Shards of pools that are in place.
     pub shards: crate::controllers::lane_pool::Shards,
     /// Limits that are seeded from what is stored.

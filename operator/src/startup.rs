@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::context::{Context, FirstPass, Queues, Settings};
-use crate::controllers::{access_policy, api_key, lane_pool, plan, tenant, triggers, usage_limit};
+use crate::controllers::{
+    access_policy, api_key, lane_pool, plan, query_user, tenant, triggers, usage_limit,
+};
 use crate::engine::{Cache, watch, worker};
 use crate::observe::Metrics;
 use crate::snapshot::store::Store;
@@ -94,10 +96,11 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
     let seats = retry("seats", || moves::stored(&nats)).await;
     let events = clickhouse::Client::new(endpoint);
     let context = Context {
-        settings: settings(config),
+        settings: settings(config)?,
         kube,
         nats,
         clickhouse: clickhouse::databases::LiveDatabases::new(events.clone()),
+        users: clickhouse::query_users::LiveQueryUsers::new(events.clone()),
         vault,
         store,
         events,
@@ -117,6 +120,7 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         moves: moves::Moves::default(),
         durability: durability::Durability::default(),
         slices: tenant::Slices::default(),
+        query_users: query_user::Looks::default(),
         shards: lane_pool::Shards::default(),
         seedings: seeding::Seedings::default(),
         metrics,
@@ -195,6 +199,7 @@ pub async fn run(started: Started) -> JoinSet<()> {
     work!("plan", plan, plan::reconcile);
     work!("tenant", tenant, tenant::reconcile);
     work!("slice", slice, tenant::slices::reconcile);
+    work!("queryuser", query_user, query_user::reconcile);
     work!("lanepool", lane_pool, lane_pool::reconcile);
     work!("usagelimit", usage_limit, usage_limit::reconcile);
     work!("accesspolicy", access_policy, access_policy::reconcile);
@@ -217,18 +222,22 @@ fn in_the_background(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
     tasks.spawn(async move { snapshot::index::run(&context).await });
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
+fn settings(config: &Config) -> Result<Settings, StartError> {
+    let clickhouse: clickhouse::Address = config.clickhouse.url.parse()?;
+    let query_address = config.clickhouse.query_url.as_deref().map(str::parse).transpose()?;
+    Ok(Settings {
         installation: config.installation.clone(),
         namespace: config.namespace.clone(),
         endpoint: config.endpoint.clone(),
+        query_address: query_address.unwrap_or_else(|| clickhouse.clone()),
+        clickhouse,
         secret_poll: Duration::from_secs(config.secret_poll_seconds),
         resync: Duration::from_secs(config.resync_seconds),
         replicas: config.nats.replicas,
         nats_monitors: config.nats.monitor_urls.clone(),
         lane_age: Duration::from_secs(config.nats.lane_hours * 3_600),
         lane_max_bytes: config.nats.lane_max_mib << 20,
-    }
+    })
 }
 
 /// One client for calls, which must answer, and one for watches, which may be silent.

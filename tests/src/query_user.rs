@@ -8,7 +8,7 @@ use xtask::random::sha256_hex;
 use crate::{Answer, Call, World};
 
 /// The tenants.
-const TENANTS: [&str; 5] = ["walls", "walls-two", "tried", "pool-walls", "pool-walls-two"];
+const TENANTS: [&str; 6] = ["walls", "walls-two", "tried", "taken", "pool-walls", "pool-walls-two"];
 
 /// A tenant's query user.
 #[derive(Debug, Clone)]

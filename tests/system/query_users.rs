@@ -2,7 +2,7 @@
 
 use clickhouse::query_users::{Breach, trial};
 use system_tests::query_user::QueryUser;
-use system_tests::{Answer, TestTenant, World, event};
+use system_tests::{Answer, TestTenant, World, event, eventually};
 
 use crate::pools;
 
@@ -10,6 +10,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_query_user_reads_its_own_rows_and_is_refused_all_else", walls),
     ("a_pooled_query_user_learns_nothing_from_errors", errors),
     ("a_query_user_that_is_not_held_in_is_found_out", found_out),
+    ("a_tenant_that_asks_for_a_query_user_is_told_what_stands_in_its_way", asked),
 ];
 
 /// Statements that are refused, by the server's code. `$OWN` and `$OTHER` are databases of the user's own and of another tenant.
@@ -245,4 +246,57 @@ fn found_out(world: &World) {
     let tool = clickhouse::Endpoint::new(&world.urls.clickhouse, "tool", password.trim()).unwrap();
     let found = runtime.block_on(trial(&clickhouse::Client::new(tool), &user.spec.database));
     assert_eq!(found, Ok(Some(Breach::System)));
+}
+
+fn tenant(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: meterplane.io/v1alpha1\nkind: Tenant\nmetadata: {{name: {name}}}\n\
+         spec: {{displayName: Test {name}, planRef: {{name: open}}, namespaces: [{name}]{more}}}"
+    )
+}
+
+fn asked(world: &World) {
+    let asks = |name: &str| world.apply(&tenant(name, &format!(", queryUser: {{namespace: {name}}}")));
+    let secret = |name: &str| {
+        world.try_kubectl(&["get", "secret", "--namespace", name, &format!("{name}-clickhouse")])
+    };
+    let silent = |name: &str| {
+        let kinds = "--output=jsonpath={.status.conditions[*].type}";
+        !world.kubectl(&["get", "tenant", name, kinds]).contains("QueryUserReady")
+    };
+    for name in ["asks", "taken"] {
+        world.tenant(name, "");
+        assert!(silent(name));
+    }
+    let refused = world.try_apply(&tenant("asks", ", queryUser: {namespace: kube-public}")).unwrap_err();
+    assert!(refused.contains("must be one of the tenant's namespaces"), "{refused}");
+    asks("asks");
+    let storages = "SELECT count() FROM system.user_directories WHERE type != 'users_xml'";
+    if world.clickhouse(storages) == ["0"] {
+        // Which setting of the server is missing, and nothing else suffers.
+        pools::says(world, "tenant", "asks", "QueryUserReady", "NoUserStorage");
+        pools::says(world, "tenant", "asks", "QueryUserReady", "local_directory");
+        pools::says(world, "tenant", "asks", "Ready", "\"status\":\"True\"");
+        pools::says(world, "tenant", "asks", "Ready", "QueryUserNotReady");
+        assert!(secret("asks").is_err(), "no Secret that opens nothing");
+    } else {
+        pools::says(world, "tenant", "asks", "QueryUserReady", "\"status\":\"True\"");
+        secret("asks").unwrap();
+    }
+    // One of that name stands in users.xml: it was not made for this tenant, and stays as it is.
+    asks("taken");
+    pools::says(world, "tenant", "taken", "QueryUserReady", "UserNotOurs");
+    assert_eq!(QueryUser::of("taken").ask(world, "SELECT count() FROM events", "").body.trim(), "0");
+    // What is not asked for any more is not spoken of.
+    world.apply(&tenant("asks", ""));
+    eventually("the condition is gone", || {
+        silent("asks").then_some(()).ok_or_else(|| "it is still there".into())
+    });
+    asks("asks");
+    for name in ["asks", "taken"] {
+        world.kubectl(&["delete", "tenant", name, "--timeout=60s"]);
+    }
+    let left =
+        world.clickhouse("SELECT name FROM system.users WHERE name IN ('tenant_asks', 'tenant_taken')");
+    assert_eq!(left, ["tenant_taken"], "only what is ours is dropped");
 }

@@ -1,6 +1,7 @@
 //! One HTTP connection with one owner. It is never shared, and a request is never repeated here: whoever owns it decides.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest error text kept of an answer.
 const MESSAGE_MAX: usize = 2_000;
 
+/// Where ClickHouse's HTTP interface is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
 /// Where ClickHouse's HTTP interface is, and as whom to use it.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -33,24 +41,50 @@ pub struct Endpoint {
 #[error("{0:?} is not an address of ClickHouse: expected http://host:port")]
 pub struct InvalidEndpoint(String);
 
-impl Endpoint {
-    /// `url` is `http://host:port`; the port defaults to 8123.
-    ///
-    /// # Errors
-    /// When `url` is anything else.
-    pub fn new(url: &str, user: &str, password: &str) -> Result<Self, InvalidEndpoint> {
+impl Address {
+    /// Host name or IP address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `http://host:port`.
+    pub fn url(&self) -> String {
+        format!("http://{}:{}", self.host, self.port)
+    }
+
+    /// As one of its users.
+    pub fn endpoint(&self, user: &str, password: &str) -> Endpoint {
+        let Self { host, port } = self.clone();
+        Endpoint { host, port, user: user.to_owned(), password: password.to_owned() }
+    }
+}
+
+/// `http://host:port`; the port defaults to 8123.
+impl FromStr for Address {
+    type Err = InvalidEndpoint;
+    fn from_str(url: &str) -> Result<Self, InvalidEndpoint> {
         let invalid = || InvalidEndpoint(url.to_owned());
         let uri: http::Uri = url.parse().map_err(|_| invalid())?;
         if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(invalid());
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
-        Ok(Self {
-            host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(8123),
-            user: user.to_owned(),
-            password: password.to_owned(),
-        })
+        Ok(Self { host: host.to_owned(), port: uri.port_u16().unwrap_or(8123) })
+    }
+}
+
+impl Endpoint {
+    /// `url` is that of an [`Address`].
+    ///
+    /// # Errors
+    /// When `url` is anything else.
+    pub fn new(url: &str, user: &str, password: &str) -> Result<Self, InvalidEndpoint> {
+        Ok(url.parse::<Address>()?.endpoint(user, password))
     }
 
     /// The user's name.

@@ -26,7 +26,7 @@ pub mod rows;
 pub mod schema;
 pub mod violation_rows;
 
-pub use connection::{Endpoint, InvalidEndpoint};
+pub use connection::{Address, Endpoint, InvalidEndpoint};
 pub use day::Day;
 pub use error::ClickHouseError;
 pub use insert::{InsertError, LaneInserter, Target};

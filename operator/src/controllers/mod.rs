@@ -16,6 +16,7 @@ pub mod enforced;
 pub mod lane_pool;
 pub mod ownership;
 pub mod plan;
+pub mod query_user;
 pub mod rule;
 pub mod settle;
 pub mod tenant;

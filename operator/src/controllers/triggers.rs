@@ -26,6 +26,7 @@ pub fn tenant(ctx: &Context, change: &Change<Tenant>) {
     let named = change.new.as_deref().map(|tenant| (created(tenant), tenant.spec.namespaces.as_slice()));
     let concerned = ctx.belonging.note(&change.key.name, named);
     ctx.queues.tenant.add(change.key.clone());
+    ctx.queues.query_user.add(change.key.clone());
     for namespace in &concerned {
         for claimant in ctx.belonging.claimants(namespace) {
             ctx.queues.tenant.add(ObjectKey::cluster(&claimant));

@@ -5,6 +5,8 @@
 //! | Retain | the snapshot goes (its keys are unknown from then on), the stamps become `released`, the finalizer goes |
 //! | Delete, confirmed | suspended for the grace period; then snapshot, rows in pools, stream, database and key are destroyed |
 //! | Delete, not confirmed | as Retain: nothing is destroyed that nobody confirmed |
+//!
+//! Its ClickHouse user goes under either policy.
 
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use super::{FINALIZER, access};
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
-use crate::controllers::{settle, write};
+use crate::controllers::{query_user, settle, write};
 use crate::engine::queue::Action;
 use crate::errors::{Failure, System};
 use crate::moves;
@@ -124,6 +126,8 @@ async fn let_go(
     for namespace in &ctx.belonging.claims(name.as_str()).held {
         access::revoke(ctx, namespace).await?;
     }
+    // An identity is not data: it goes under either policy, and before what it reads.
+    query_user::remove(&ctx.users, &query_user::owner(ctx, name)).await?;
     let uid = tenant.uid().unwrap_or_default();
     let ours =
         |stamp: &Stamp| stamp.ownership(&ctx.settings.installation, name.as_str(), &uid) == Ownership::Ours;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::condition::{
     ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, DURABLE, EFFECTIVE, ENFORCED, LANE_READY,
-    NAMESPACES_CLAIMED, PROGRAMMED, READY, find,
+    NAMESPACES_CLAIMED, PROGRAMMED, QUERY_USER_READY, READY, find,
 };
 use crds::{Tenant, TenantStatus};
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
 use crate::controllers::enforced::{self, Standing};
-use crate::controllers::{waiting, write};
+use crate::controllers::{query_user, waiting, write};
 use crate::errors::Failure;
 use crate::moves::Standing as Moved;
 
@@ -42,7 +42,15 @@ pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Opti
         .map_or(Counted::NotYet, |snapshot| ctx.audits.of_all(&ctx.moves.lanes(snapshot), snapshot.number));
     let moved = snapshot.map_or(Moved::Never, |snapshot| ctx.moves.standing(snapshot.number));
     let durable = ctx.durability.of(ctx.settings.replicas);
-    let facts = Facts { standing: standing.as_ref(), counted: &counted, durable: &durable, moved: &moved };
+    let wanted = tenant.spec.query_user.as_ref();
+    let queried = wanted.and_then(|wanted| ctx.query_users.get(&tenant.name_any(), wanted));
+    let facts = Facts {
+        standing: standing.as_ref(),
+        counted: &counted,
+        durable: &durable,
+        moved: &moved,
+        queried: queried.as_ref(),
+    };
     let (status, again) = compute(tenant, round, snapshot, &facts, clock::now());
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
@@ -66,6 +74,7 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
         COUNTS_RECONCILED,
         DURABLE,
         LANE_READY,
+        QUERY_USER_READY,
     ];
     for kind in kinds {
         keep_current(&mut statements, kind, &old.conditions, generation);
@@ -94,6 +103,8 @@ struct Facts<'a> {
     counted: &'a Counted,
     durable: &'a (ConditionStatus, Why),
     moved: &'a Moved,
+    /// What came of its query user, once somebody looked.
+    queried: Option<&'a Result<(), Hindrance>>,
 }
 
 /// The status, and when it changes by time.
@@ -108,6 +119,7 @@ fn compute(
     let generation = tenant.metadata.generation;
     let mut statements = Statements::default();
     let mut again = None;
+    queries(&mut statements, tenant, facts.queried, &old.conditions);
     match &round.accepted {
         Ok(validated) => {
             statements.yes(ACCEPTED, "Accepted", "the spec and what it refers to are valid");
@@ -170,6 +182,36 @@ fn lane(statements: &mut Statements, moved: &Moved, round: &Round) {
     }
 }
 
+/// Said only of a tenant that asks for a query user. A failing system makes nothing untrue that was said about this generation.
+fn queries(
+    statements: &mut Statements,
+    tenant: &Tenant,
+    looked: Option<&Result<(), Hindrance>>,
+    previous: &[Condition],
+) {
+    let Some(wanted) = &tenant.spec.query_user else { return };
+    match looked {
+        Some(Ok(())) => {
+            let message =
+                format!("Secret {} opens a ClickHouse user of the tenant", query_user::place(tenant, wanted));
+            statements.yes(QUERY_USER_READY, "Ready", &message);
+        }
+        Some(Err(Hindrance::Refused(why) | Hindrance::Waiting(why) | Hindrance::Stalled(why))) => {
+            statements.no(QUERY_USER_READY, why.clone());
+        }
+        Some(Err(Hindrance::Failed(_))) | None => {
+            keep_current(statements, QUERY_USER_READY, previous, tenant.metadata.generation);
+            if statements.status(QUERY_USER_READY).is_none() {
+                let why = match looked {
+                    Some(Err(Hindrance::Failed(failure))) => Why::new(failure.reason(), failure.to_string()),
+                    _ => Why::new("Pending", "nobody has looked yet"),
+                };
+                statements.set(QUERY_USER_READY, ConditionStatus::Unknown, why);
+            }
+        }
+    }
+}
+
 fn counts(statements: &mut Statements, counted: &Counted) {
     match counted {
         Counted::NotYet => {
@@ -204,7 +246,7 @@ fn programmed(
     let hindrance = round.slice.as_ref().err().or(round.published.as_ref().err());
     match hindrance {
         None => {
-            let (reason, message) = readiness(tenant, round);
+            let (reason, message) = readiness(tenant, round, statements);
             statements
                 .yes(PROGRAMMED, "Programmed", "stream, database, key and policy snapshot are in place")
                 .yes(READY, reason, message);
@@ -225,11 +267,13 @@ fn programmed(
 }
 
 /// What the one column that everybody looks at says of a tenant that is in place.
-fn readiness(tenant: &Tenant, round: &Round) -> (&'static str, &'static str) {
+fn readiness(tenant: &Tenant, round: &Round, statements: &Statements) -> (&'static str, &'static str) {
     if tenant.spec.suspend {
         ("Suspended", "the tenant is as written: suspended, every request with its keys is refused")
     } else if !unclaimed(round).is_empty() {
         ("NamespacesNotClaimed", "the tenant is as written, but for namespaces: see NamespacesClaimed")
+    } else if statements.status(QUERY_USER_READY) == Some(ConditionStatus::False) {
+        ("QueryUserNotReady", "the tenant is as written, but for its ClickHouse user: see QueryUserReady")
     } else {
         ("Ready", "the tenant is as written")
     }

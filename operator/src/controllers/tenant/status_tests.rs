@@ -45,7 +45,7 @@ fn computed(
         tenant,
         round,
         snapshot,
-        &Facts { standing, counted, durable: &durable, moved: &Moved::Never },
+        &Facts { standing, counted, durable: &durable, moved: &Moved::Never, queried: None },
         now,
     )
 }
@@ -171,4 +171,38 @@ fn a_move_that_sinks_of_an_older_version_hold_back_says_so() {
             computed(&acme(|_| {}), &Round { slice, ..round() }, None, None, &Counted::NotYet, at(1)).0;
         assert!(said(&status).contains(&text(LANE_READY, ConditionStatus::False, reason)));
     }
+}
+
+#[test]
+fn a_query_user_is_spoken_of_only_where_it_is_asked_for_and_never_pulls_ready() {
+    let asks = |tenant: &mut Tenant| {
+        tenant.spec.query_user = Some(crds::tenant::QueryUser { namespace: "acme".into() });
+    };
+    let of = |tenant: &Tenant, queried: Option<&Result<(), Hindrance>>| {
+        let durable = (ConditionStatus::True, Why::new("SingleCopy", "on one disk"));
+        let counted = Counted::AddsUp { dead: 0 };
+        let facts =
+            Facts { standing: None, counted: &counted, durable: &durable, moved: &Moved::Never, queried };
+        compute(tenant, &round(), None, &facts, at(1)).0
+    };
+    assert!(find(&of(&acme(|_| {}), None).conditions, QUERY_USER_READY).is_none());
+    let unknown = of(&acme(asks), None);
+    assert!(said(&unknown).contains(&text(QUERY_USER_READY, ConditionStatus::Unknown, "Pending")));
+    let no = Err(Hindrance::Stalled(Why::new("NoUserStorage", "…")));
+    let refused = of(&acme(asks), Some(&no));
+    assert!(said(&refused).contains(&text(QUERY_USER_READY, ConditionStatus::False, "NoUserStorage")));
+    assert!(said(&refused).contains(&text(READY, ConditionStatus::True, "QueryUserNotReady")));
+    let ready = of(&acme(asks), Some(&Ok(())));
+    assert!(said(&ready).contains(&text(QUERY_USER_READY, ConditionStatus::True, "Ready")));
+    // A failing ClickHouse takes nothing back that was true.
+    let known = acme(|tenant| {
+        asks(tenant);
+        tenant.status = Some(ready.clone());
+    });
+    let failed = Err(unavailable_vault());
+    assert!(said(&of(&known, Some(&failed))).contains(&text(
+        QUERY_USER_READY,
+        ConditionStatus::True,
+        "Ready"
+    )));
 }

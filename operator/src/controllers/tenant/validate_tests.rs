@@ -11,6 +11,8 @@ pub(crate) fn settings() -> Settings {
         installation: "dev".into(),
         namespace: "meterplane-system".into(),
         endpoint: "http://127.0.0.1:1".into(),
+        clickhouse: "http://127.0.0.1:1".parse().unwrap(),
+        query_address: "http://127.0.0.1:1".parse().unwrap(),
         secret_poll: Duration::from_secs(30),
         resync: Duration::from_secs(300),
         replicas: 1,
