@@ -74,11 +74,9 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         name: "operator".to_owned(),
     })
     .await?;
-    let endpoint = clickhouse::Endpoint::new(
-        &config.clickhouse.url,
-        &config.clickhouse.user,
-        &password(&config.clickhouse.password_file)?,
-    )?;
+    let settings = settings(config)?;
+    let key = password(&config.clickhouse.password_file)?;
+    let events = clickhouse::Client::new(settings.clickhouse.endpoint(&config.clickhouse.user, &key));
     let vault = vault::Client::new(vault::Config {
         addr: config.vault.addr.clone(),
         role: config.vault.role.clone(),
@@ -94,9 +92,8 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, told.as_ref())).await;
     let stored = retry("the snapshots", || store.all()).await;
     let seats = retry("seats", || moves::stored(&nats)).await;
-    let events = clickhouse::Client::new(endpoint);
     let context = Context {
-        settings: settings(config)?,
+        settings,
         kube,
         nats,
         clickhouse: clickhouse::databases::LiveDatabases::new(events.clone()),

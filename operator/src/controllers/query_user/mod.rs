@@ -37,9 +37,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Pause before the next look while something is still to come.
 const WAIT: Duration = Duration::from_secs(5);
 
+/// A look: what was asked for then, and what came of it.
+type Look = (QueryUser, Result<(), Hindrance>);
+
 /// What the last look at each tenant's query user said.
 #[derive(Default)]
-pub struct Looks(Mutex<HashMap<String, (QueryUser, Result<(), Hindrance>)>>);
+pub struct Looks(Mutex<HashMap<String, Look>>);
 
 impl Looks {
     /// What was said of a tenant that asks for this.
