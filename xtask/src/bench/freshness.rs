@@ -14,6 +14,7 @@ use super::probes;
 use super::tables::Tables;
 use super::throughput::Throughput;
 use super::world::{Bench, CROWD_LANE_MIB, World};
+use crate::platform::workloads::INSERTS_PER_SECOND;
 use crate::{Error, Result};
 
 const POOLED: usize = 800;
@@ -25,8 +26,6 @@ const SUSTAINED: f64 = 0.7;
 const FULL_SECONDS: f64 = 15.0;
 /// How long a part is probed: a p99 needs a thousand probes.
 pub(super) const PROBED_SECONDS: u64 = 150;
-/// Inserts a second that the sink may ask for, as it is configured by default.
-const INSERTS_A_SECOND: f64 = 200.0;
 
 /// Measures and prints.
 ///
@@ -45,7 +44,7 @@ pub(super) fn run(tables: Tables, seconds: u64) -> Result<ExitCode> {
         if dedicated == DEDICATED[0] {
             verdict.at_most("p99, s", p99_ms / 1_000.0, 1.0);
         } else {
-            let cycle = lanes as f64 / INSERTS_A_SECOND;
+            let cycle = lanes as f64 / f64::from(INSERTS_PER_SECOND);
             verdict.at_most("p99 / (active lanes / insert budget)", p99_ms / 1_000.0 / cycle, 1.5);
         }
     }

@@ -12,6 +12,9 @@ use crate::Result;
 /// Everything that `up` runs of ours, in the order of their start.
 pub const ALL: [&str; 5] = ["operator", "ingest-1", "ingest-2", "sink", "console"];
 
+/// Inserts a second that sinks ask for: one of a few rows costs ClickHouse 5 ms of a core, and here it shares two with everything
+/// else.
+pub const INSERTS_PER_SECOND: u32 = 80;
 /// Most ingest pods of one platform: they have their ports.
 pub const PODS_MAX: usize = 8;
 /// Most sinks of one platform.
@@ -77,8 +80,7 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
         env.set("MP_POD_NAME", workload);
     }
     if component == "sink" {
-        // An insert of a few rows costs ClickHouse 5 ms of a core, and here it shares two with everything else.
-        env.set("MP_INSERTS_PER_SECOND", "80");
+        env.set("MP_INSERTS_PER_SECOND", INSERTS_PER_SECOND.to_string());
     }
     let mut ports = vec![site.ports.get(&admin_port)?];
     if matches!(component, "ingest" | "console") {
