@@ -22,8 +22,8 @@ const POOLED: usize = 800;
 const DEDICATED: [usize; 2] = [40, 200];
 /// Share of the sustained rate at which probes are sent.
 const SUSTAINED: f64 = 0.7;
-/// How long the sustained rate is looked for.
-const FULL_SECONDS: f64 = 15.0;
+/// How long the sustained rate is looked for: in a quarter of a minute merges fall behind without being noticed.
+const FULL_SECONDS: f64 = 60.0;
 /// How long a part is probed: a p99 needs a thousand probes.
 pub(super) const PROBED_SECONDS: u64 = 150;
 
