@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource, ResourceExt};
@@ -14,6 +15,18 @@ use crate::errors::{Failure, status_code};
 
 /// Name under which our writes appear.
 pub const MANAGER: &str = "meterplane-operator";
+
+/// What stands on an object that `owner` controls: it goes with its owner.
+pub fn controller_of<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: owner.name_any(),
+        uid: owner.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
 
 /// Writes the status if it differs. Carries the resourceVersion, so a write that rests on an older object fails.
 ///

@@ -6,12 +6,12 @@ use crds::ApiKey;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use policy::apikey::{KeyDigest, shown_prefix};
 use serde::{Deserialize, Serialize};
 
+use crate::controllers::write::controller_of;
 use crate::snapshot::keys::KeyEntry;
 
 /// Type of our Secrets.
@@ -126,7 +126,7 @@ pub fn write(object: &ApiKey, key: &str, held: &Held) -> Secret {
             namespace: object.namespace(),
             annotations: Some(annotations(held)),
             labels: Some([("app.kubernetes.io/managed-by".to_owned(), "meterplane".to_owned())].into()),
-            owner_references: Some(vec![owner(object)]),
+            owner_references: Some(vec![controller_of(object)]),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.to_owned()),
@@ -154,15 +154,4 @@ pub fn without_key(held: &Held) -> serde_json::Value {
         "metadata": {"annotations": annotations(held)},
         "data": {ENDPOINT: ByteString(held.endpoint.as_bytes().to_vec())},
     })
-}
-
-fn owner(object: &ApiKey) -> OwnerReference {
-    OwnerReference {
-        api_version: ApiKey::api_version(&()).into_owned(),
-        kind: ApiKey::kind(&()).into_owned(),
-        name: object.name_any(),
-        uid: object.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
 }

@@ -6,10 +6,11 @@ use clickhouse::Address;
 use crds::Tenant;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use policy::apikey::KeyDigest;
+
+use crate::controllers::write::controller_of;
 
 /// Type of these Secrets.
 pub const TYPE: &str = "meterplane.io/clickhouse-user";
@@ -84,7 +85,7 @@ pub fn write(tenant: &Tenant, namespace: &str, password: &str, access: &Access) 
             namespace: Some(namespace.to_owned()),
             annotations: Some([(DIGEST.to_owned(), KeyDigest::of(password).to_string())].into()),
             labels: Some([("app.kubernetes.io/managed-by".to_owned(), "meterplane".to_owned())].into()),
-            owner_references: Some(vec![owner(tenant)]),
+            owner_references: Some(vec![controller_of(tenant)]),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.to_owned()),
@@ -105,17 +106,6 @@ fn data(password: &str, access: &Access) -> BTreeMap<String, ByteString> {
     ]
     .map(|(name, value)| (name.to_owned(), ByteString(value.as_bytes().to_vec())))
     .into()
-}
-
-fn owner(tenant: &Tenant) -> OwnerReference {
-    OwnerReference {
-        api_version: Tenant::api_version(&()).into_owned(),
-        kind: Tenant::kind(&()).into_owned(),
-        name: tenant.name_any(),
-        uid: tenant.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
 }
 
 #[cfg(test)]
