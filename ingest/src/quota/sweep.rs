@@ -21,8 +21,10 @@ pub(super) const LARGE_CAP_UNITS: u64 = 10_000;
 const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 /// Entries used later than this are never evicted.
 const RECENT: Duration = Duration::from_secs(2);
-/// Returns under way at once.
+/// Returns under way at once when the pod stops.
 const RETURNS: usize = 64;
+/// Returns under way at once while it serves: a request that asks the ledger waits behind them.
+const RETURNS_BESIDE: usize = 2;
 
 /// Sweeps until the process ends.
 pub async fn sweep(quotas: Arc<Quotas>) {
@@ -38,8 +40,8 @@ pub async fn sweep(quotas: Arc<Quotas>) {
         for entry in quotas.entries.select(|entry| !quotas.ledger.is_named(entry)) {
             quotas.entries.forget(&entry, |_| false);
         }
-        quotas.retire(quotas.entries.select(|entry| is_idle(entry, now))).await;
-        quotas.retire(oldest(&quotas, quotas.entries.excess(), now)).await;
+        quotas.retire(quotas.entries.select(|entry| is_idle(entry, now)), RETURNS_BESIDE).await;
+        quotas.retire(oldest(&quotas, quotas.entries.excess(), now), RETURNS_BESIDE).await;
         quotas.metrics.slices.set(i64::try_from(quotas.entries.len()).unwrap_or(i64::MAX));
     }
 }
@@ -50,7 +52,7 @@ pub async fn return_all(quotas: &Quotas) {
     let mut entries = quotas.entries.select(|entry| entry.state.lock().slice.outstanding() > 0);
     entries.sort_by_cached_key(|entry| std::cmp::Reverse(entry.state.lock().slice.free()));
     let (slices, begun) = (entries.len(), Instant::now());
-    if tokio::time::timeout(DRAIN_WITHIN, quotas.retire(entries)).await.is_err() {
+    if tokio::time::timeout(DRAIN_WITHIN, quotas.retire(entries, RETURNS)).await.is_err() {
         let left = quotas.entries.select(|entry| entry.state.lock().slice.free() > 0).len();
         tracing::warn!(slices, left, "not every quota slice was returned in time");
     } else {
@@ -76,9 +78,9 @@ fn oldest(quotas: &Quotas, excess: usize, now: Instant) -> Vec<Arc<Entry>> {
 }
 
 impl Quotas {
-    /// Returns what these entries hold, and forgets those that hold nothing more.
-    async fn retire(&self, entries: Vec<Arc<Entry>>) {
-        stream::iter(&entries).for_each_concurrent(RETURNS, |entry| self.last_return(entry)).await;
+    /// Returns what these entries hold, so many at once, and forgets those that hold nothing more.
+    async fn retire(&self, entries: Vec<Arc<Entry>>, at_once: usize) {
+        stream::iter(&entries).for_each_concurrent(at_once, |entry| self.last_return(entry)).await;
         for entry in entries {
             self.entries.forget(&entry, |entry| !entry.state.lock().slice.is_settled());
         }
