@@ -33,6 +33,9 @@ pub struct Config {
     /// Seconds between two looks at a tenant's stream, database and key when nothing changes.
     #[arg(long, env = "MP_RESYNC_SECONDS", default_value_t = 300)]
     pub resync_seconds: u64,
+    /// Seconds for which a deleted Tenant that retains its data waits for a system that does not answer.
+    #[arg(long, env = "MP_DELETION_DEADLINE_SECONDS", default_value_t = 600)]
+    pub deletion_deadline_seconds: u64,
     /// NATS.
     #[command(flatten)]
     pub nats: Nats,

@@ -36,6 +36,8 @@ pub struct Settings {
     pub secret_poll: Duration,
     /// Time between two looks at a tenant's stream, database and key.
     pub resync: Duration,
+    /// How long a deleted tenant that retains its data waits for a system that does not answer.
+    pub deletion_deadline: Duration,
     /// Copies of every stream.
     pub replicas: usize,
     /// Monitoring addresses of the NATS servers, `http://host:port`.

@@ -230,6 +230,7 @@ fn settings(config: &Config) -> Result<Settings, StartError> {
         clickhouse,
         secret_poll: Duration::from_secs(config.secret_poll_seconds),
         resync: Duration::from_secs(config.resync_seconds),
+        deletion_deadline: Duration::from_secs(config.deletion_deadline_seconds),
         replicas: config.nats.replicas,
         nats_monitors: config.nats.monitor_urls.clone(),
         lane_age: Duration::from_secs(config.nats.lane_hours * 3_600),

@@ -7,6 +7,10 @@
 //! | Delete, not confirmed | as Retain: nothing is destroyed that nobody confirmed |
 //!
 //! Its ClickHouse user goes under either policy.
+//!
+//! A system that does not answer keeps a Tenant, and its status says which. After a deadline one that retains its data goes without it:
+//! what that system holds keeps its stamp, and a later Tenant of the name takes it over with `adoption: Force`. A destruction that was
+//! confirmed waits for as long as it takes.
 
 use std::time::Duration;
 
@@ -63,8 +67,16 @@ pub async fn run(
     match let_go(ctx, tenant, name, stored).await {
         Ok(()) => {}
         Err(failure) => {
-            tell(ctx, tenant, &failure.reason(), &failure.to_string()).await?;
-            return Err(failure);
+            let deadline = deadline(tenant, ctx.settings.deletion_deadline);
+            if deadline.is_none_or(|deadline| clock::now() < deadline) {
+                let until =
+                    deadline.map(|at| format!("; at {at:.0} the tenant goes, and its data stay as they are"));
+                tell(ctx, tenant, &failure.reason(), &format!("{failure}{}", until.unwrap_or_default()))
+                    .await?;
+                return Err(failure);
+            }
+            abandon(ctx, name, stored).await?;
+            tracing::warn!(tenant = name.as_str(), %failure, "let go without a system that does not answer: its data keep their stamp");
         }
     }
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
@@ -84,6 +96,24 @@ fn grace_left(tenant: &Tenant, now: jiff::Timestamp) -> Option<Duration> {
     let deleted = tenant.metadata.deletion_timestamp.as_ref().filter(|_| is_destruction(tenant))?.0;
     let end = deleted.checked_add(Duration::from_millis(tenant.spec.deletion_grace.millis())).ok()?;
     Duration::try_from(end.duration_since(now)).ok().filter(|left| !left.is_zero())
+}
+
+/// When a deleted tenant goes without the systems that do not answer; `None` when it never does.
+fn deadline(tenant: &Tenant, after: Duration) -> Option<jiff::Timestamp> {
+    let deleted = tenant.metadata.deletion_timestamp.as_ref().filter(|_| !is_destruction(tenant))?.0;
+    deleted.checked_add(after).ok()
+}
+
+/// Ends all access; what the tenant has keeps its stamp.
+async fn abandon(ctx: &Context, name: &TenantName, stored: &Stored<Snapshot>) -> Result<(), Failure> {
+    withdraw(ctx, name, stored).await?;
+    for namespace in &ctx.belonging.claims(name.as_str()).held {
+        access::revoke(ctx, namespace).await?;
+    }
+    if let Err(failure) = query_user::remove(&ctx.users, &query_user::owner(ctx, name)).await {
+        tracing::warn!(tenant = name.as_str(), %failure, "its ClickHouse user could not be removed");
+    }
+    Ok(())
 }
 
 /// Keys answer 403 during the grace period.

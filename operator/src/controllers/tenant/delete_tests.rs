@@ -22,6 +22,16 @@ fn only_a_confirmed_deletion_destroys() {
 }
 
 #[test]
+fn only_data_that_are_kept_are_let_go_without_an_answer() {
+    let after = Duration::from_secs(600);
+    let end = |tenant: &Tenant| deadline(tenant, after).map(Timestamp::as_second);
+    assert_eq!(end(&deleted(DeletionPolicy::Retain, None)), Some(10_600));
+    assert_eq!(end(&deleted(DeletionPolicy::Delete, None)), Some(10_600), "nobody confirmed: it retains");
+    assert_eq!(end(&deleted(DeletionPolicy::Delete, Some("acme"))), None);
+    assert_eq!(end(&acme(|_| {})), None);
+}
+
+#[test]
 fn destruction_waits_for_the_grace_period() {
     let tenant = deleted(DeletionPolicy::Delete, Some("acme"));
     let left =

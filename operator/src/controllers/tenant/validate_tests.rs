@@ -15,6 +15,7 @@ pub(crate) fn settings() -> Settings {
         query_address: "http://127.0.0.1:1".parse().unwrap(),
         secret_poll: Duration::from_secs(30),
         resync: Duration::from_secs(300),
+        deletion_deadline: Duration::from_secs(600),
         replicas: 1,
         lane_age: Duration::from_secs(86_400),
         lane_max_bytes: 1 << 30,
