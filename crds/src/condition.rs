@@ -60,6 +60,11 @@ pub const LANE_READY: &str = "LaneReady";
 pub const QUERY_USER_READY: &str = "QueryUserReady";
 /// What is accepted survives: the servers write through before they acknowledge. Never pulls Ready down.
 pub const DURABLE: &str = "Durable";
+/// What stands outside of Kubernetes differs from what is written, and is not repaired because the object is only observed. Never pulls
+/// Ready down.
+pub const DRIFTED: &str = "Drifted";
+/// An annotation keeps the operator from changing what stands outside of Kubernetes. Only of objects that carry it.
+pub const PAUSED: &str = "Paused";
 /// The rule narrows what the plan gives.
 pub const EFFECTIVE: &str = "Effective";
 /// The tenant holds every namespace that it names.

@@ -180,6 +180,10 @@ pub struct TenantStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Annotation `meterplane.io/reconcile-at` as it was when the object was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_handled_reconcile_at: Option<String>,
     /// Statements about the tenant.
     #[serde(default)]
     #[schemars(

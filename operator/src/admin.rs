@@ -12,6 +12,8 @@ use parking_lot::RwLock;
 use tokio::net::TcpListener;
 
 use crate::context::Context;
+use crate::controllers::orders::{Mode, Orders};
+use crate::engine::Cache;
 use crate::observe::Metrics;
 
 /// What the endpoints tell about; the context comes when start-up has built it.
@@ -69,7 +71,14 @@ impl Admin {
         self.metrics.unreadable("UsageLimit", ctx.limits.unreadable());
         self.metrics.unreadable("AccessPolicy", ctx.access.unreadable());
         self.metrics.unreadable("ApiKey", ctx.keys.unreadable());
+        self.metrics.paused("Tenant", on_hold(&ctx.tenants));
+        self.metrics.paused("LanePool", on_hold(&ctx.pools));
     }
+}
+
+/// Objects that an annotation keeps from being changed outside of Kubernetes.
+fn on_hold<K: kube::Resource>(cache: &Cache<K>) -> usize {
+    cache.list().iter().filter(|object| Orders::of(object.as_ref()).mode != Mode::Active).count()
 }
 
 /// Serves for ever.

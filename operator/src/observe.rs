@@ -57,6 +57,8 @@ pub struct Metrics {
     lost_ledgers: Gauge,
     reaped_pods: Counter,
     reclaimed_units: Family<Name, Counter>,
+    repairs: Family<Name, Counter>,
+    paused: Family<Name, Gauge>,
 }
 
 impl Default for Metrics {
@@ -79,6 +81,8 @@ impl Default for Metrics {
             lost_ledgers: Gauge::default(),
             reaped_pods: Counter::default(),
             reclaimed_units: Family::default(),
+            repairs: Family::default(),
+            paused: Family::default(),
         };
         let m = &metrics;
         let runtime = "controller_runtime";
@@ -127,6 +131,16 @@ impl Default for Metrics {
             "Units of quotas that never start anew which came back, by what had taken them",
             m.reclaimed_units.clone(),
         );
+        registry.register(
+            "meterplane_drift_repairs",
+            "Differences of streams, databases and keys that were in place from what is written, put right, by kind of their owner",
+            m.repairs.clone(),
+        );
+        registry.register(
+            "meterplane_resources_paused",
+            "Objects that annotation meterplane.io/reconcile keeps from being changed outside of Kubernetes, by kind",
+            m.paused.clone(),
+        );
         registry.register("meterplane_ingest_pods", "Ingest pods by state", m.pods.clone());
         Self { registry: Arc::new(registry), ..metrics }
     }
@@ -150,6 +164,16 @@ impl Metrics {
     /// Notes how many objects of a kind cannot be read.
     pub fn unreadable(&self, kind: &'static str, count: usize) {
         self.unreadable.get_or_create(&Name { name: kind }).set(count as i64);
+    }
+
+    /// Counts differences that were found of what an owner of this kind had in place, and are put right.
+    pub fn repaired(&self, kind: &'static str, differences: usize) {
+        self.repairs.get_or_create(&Name { name: kind }).inc_by(differences as u64);
+    }
+
+    /// Notes how many objects of a kind are paused or observed.
+    pub fn paused(&self, kind: &'static str, count: usize) {
+        self.paused.get_or_create(&Name { name: kind }).set(count as i64);
     }
 
     /// Counts what became of a snapshot: written, unchanged, deleted.

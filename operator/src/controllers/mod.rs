@@ -12,8 +12,10 @@
 
 pub mod access_policy;
 pub mod api_key;
+pub mod drift;
 pub mod enforced;
 pub mod lane_pool;
+pub mod orders;
 pub mod ownership;
 pub mod plan;
 pub mod query_user;

@@ -4,6 +4,7 @@ use clickhouse::databases::{self, DatabaseError, DatabaseSpec, Databases};
 use event::{Observed, Stamp};
 use jetstream::{StreamError, StreamSpec, Streams, streams};
 
+use super::orders::OnHold;
 use crate::conditions::Why;
 use crate::errors::{Failure, System};
 
@@ -18,6 +19,14 @@ pub enum Hindrance {
     Waiting(Why),
     /// Somebody has to do something.
     Stalled(Why),
+    /// Somebody asked that nothing be changed.
+    OnHold(OnHold),
+}
+
+impl From<OnHold> for Hindrance {
+    fn from(hold: OnHold) -> Self {
+        Self::OnHold(hold)
+    }
 }
 
 impl From<Failure> for Hindrance {

@@ -9,6 +9,7 @@ use kube::Api;
 use super::dereference::Referred;
 use crate::clock;
 use crate::context::Context;
+use crate::controllers::orders::Orders;
 use crate::controllers::rule::{self, Before, Verdict};
 use crate::controllers::write;
 use crate::engine::ObjectKey;
@@ -47,6 +48,7 @@ fn compute(
     let stated = rule::state(verdict, referred.standing.as_ref(), before, generation, now);
     let status = AccessPolicyStatus {
         observed_generation: generation,
+        last_handled_reconcile_at: Orders::of(policy).at,
         conditions: stated.conditions,
         rules: u32::try_from(policy.spec.rules.len()).ok(),
         enforced_revision: stated.enforced_revision,

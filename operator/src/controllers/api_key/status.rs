@@ -14,6 +14,7 @@ use super::validate::Verdict;
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
+use crate::controllers::orders::Orders;
 use crate::controllers::{enforced, waiting, write};
 use crate::errors::{Failure, Fault};
 
@@ -109,6 +110,7 @@ fn compute(
     let generated = object.spec.source == Source::Generate;
     let status = ApiKeyStatus {
         observed_generation: generation,
+        last_handled_reconcile_at: Orders::of(object).at,
         conditions: statements.conditions(&old.conditions, generation, now),
         prefix: held.map(|held| held.prefix.clone()).or(old.prefix),
         secret_name: generated.then(|| secret::name(object)),

@@ -10,6 +10,8 @@ use super::dereference::dereference;
 use super::validate::shards;
 use crate::conditions::Why;
 use crate::context::Context;
+use crate::controllers::drift;
+use crate::controllers::orders::{Mode, OnHold, Orders};
 use crate::controllers::ownership::{Found, Owner, claim};
 use crate::controllers::settle::{self, Hindrance, Permission};
 use crate::controllers::tenant::build::lane_settings;
@@ -52,10 +54,19 @@ async fn shard(ctx: &Context, pool: &LanePool, number: u16, used: bool) -> Resul
     let claim = claim(&owner, &found).map_err(Hindrance::Refused)?;
     let settings = lane_settings(&ctx.settings, pool.spec.storage.value());
     let (stream, database) = build(number, settings, &claim.stamp);
+    let must_exist = used && adoption != crds::tenant::Adoption::Force;
+    let mut drift = drift::database(&database, &shard.database);
+    drift.extend(drift::stream(&stream, &shard.stream, must_exist));
+    if Orders::of(pool).mode == Mode::Observe {
+        return if drift.is_empty() { Ok(()) } else { Err(OnHold::Drifted(drift.join("; ")).into()) };
+    }
+    if used && !drift.is_empty() {
+        tracing::warn!(pool = name, differences = drift.join("; "), "repairing");
+        ctx.metrics.repaired("LanePool", drift.len());
+    }
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<LanePool> = Api::all(ctx.kube.clone());
     write::finalizer(&api, &ctx.pools, pool, FINALIZER, true).await?;
-    let must_exist = used && adoption != crds::tenant::Adoption::Force;
     let permission = Permission { adopt: claim.adopt, must_exist };
     // Tables first: the sink takes a lane up as soon as its stream is there.
     settle::database(&ctx.clickhouse, &database, shard.database, permission).await?;

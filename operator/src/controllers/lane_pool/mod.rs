@@ -14,6 +14,7 @@ use kube::ResourceExt;
 pub use shards::Shards;
 
 use crate::context::Context;
+use crate::controllers::orders::{Mode, OnHold, Orders};
 use crate::controllers::settle::Hindrance;
 use crate::engine::ObjectKey;
 use crate::engine::queue::{Action, spread};
@@ -41,7 +42,9 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         status::write(&ctx, &pool, &Ok(0), used.len()).await?;
         return Ok(Action::Await);
     }
+    let orders = Orders::of(pool.as_ref());
     let (placed, result) = match validate::validate(&pool) {
+        Ok(()) if orders.mode == Mode::Paused => (Vec::new(), Err(OnHold::Paused.into())),
         Ok(()) => apply::apply(&ctx, &pool, &used).await,
         Err(why) => (Vec::new(), Err(Hindrance::Refused(why))),
     };
@@ -59,6 +62,7 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
     status::write(&ctx, &pool, &result, used.len()).await?;
     match result {
         Err(Hindrance::Failed(failure)) => Err(failure),
+        Err(Hindrance::OnHold(OnHold::Paused)) => Ok(Action::Await),
         _ => Ok(Action::After(ctx.settings.resync.mul_f64(0.8 + 0.4 * spread(&key, 0)))),
     }
 }

@@ -8,6 +8,7 @@ use kube::Api;
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
+use crate::controllers::orders::{self, Orders};
 use crate::controllers::settle::Hindrance;
 use crate::controllers::write;
 use crate::errors::Failure;
@@ -60,6 +61,10 @@ fn compute(
         Err(Hindrance::Waiting(why)) => {
             statements.yes(ACCEPTED, "Accepted", "the spec is valid").reconciling(why);
         }
+        Err(Hindrance::OnHold(hold)) => {
+            statements.yes(ACCEPTED, "Accepted", "the spec is valid");
+            orders::on_hold(&mut statements, hold, &old.conditions, (old.observed_generation, generation));
+        }
         Err(Hindrance::Failed(failure)) => {
             let why = Why::new(failure.reason(), failure.to_string());
             statements.yes(ACCEPTED, "Accepted", "the spec is valid");
@@ -70,8 +75,13 @@ fn compute(
             statements.reconciling(&why);
         }
     }
+    let orders = Orders::of(pool);
+    if pool.metadata.deletion_timestamp.is_none() {
+        orders::state(&mut statements, orders.mode, result.as_ref().err(), &old.conditions);
+    }
     LanePoolStatus {
         observed_generation: generation,
+        last_handled_reconcile_at: orders.at,
         conditions: statements.conditions(&old.conditions, generation, now),
         shards,
         tenants: u32::try_from(tenants).ok(),

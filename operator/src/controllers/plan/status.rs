@@ -9,6 +9,7 @@ use super::dereference::Use;
 use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
+use crate::controllers::orders::Orders;
 use crate::controllers::write;
 use crate::errors::Failure;
 
@@ -55,6 +56,7 @@ fn compute(plan: &Plan, verdict: &Result<(), Why>, used: &Use, now: Timestamp) -
     let old = plan.status.as_ref().map_or(&[][..], |status| &status.conditions);
     PlanStatus {
         observed_generation: plan.metadata.generation,
+        last_handled_reconcile_at: Orders::of(plan).at,
         conditions: statements.conditions(old, plan.metadata.generation, now),
         limits: u32::try_from(plan.spec.limits.len()).ok(),
         tenants: Some(used.tenants),

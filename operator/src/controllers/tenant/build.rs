@@ -9,9 +9,11 @@ use event::{Lane, Stamp, TenantName, TenantNumber};
 use jetstream::{LaneSettings, StreamSpec, StreamState};
 use vault::KeySpec;
 
+use super::dereference::Dereferenced;
 use super::validate::Validated;
 use crate::conditions::Why;
 use crate::context::Settings;
+use crate::controllers::drift;
 use crate::snapshot::assemble::Place;
 
 /// Metadata of the lane's stream: the plan's retention at the time of placement. Later edits of the plan move nobody.
@@ -34,6 +36,16 @@ pub struct Desired {
     pub stamp: Stamp,
     /// Where its data are then.
     pub place: Place,
+}
+
+impl Desired {
+    /// What of it differs from what was found; `kept`: it held data, so what is missing is lost.
+    pub fn differences(&self, found: &Dereferenced, kept: bool) -> Vec<String> {
+        let mut all = drift::key(&self.key, &found.key, kept);
+        all.extend(self.stream.iter().flat_map(|stream| drift::stream(stream, &found.stream, kept)));
+        all.extend(drift::database(&self.database, &found.database));
+        all
+    }
 }
 
 /// The plan's retention when the tenant was placed, for one with a stream of its own.

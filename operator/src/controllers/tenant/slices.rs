@@ -22,6 +22,7 @@ use super::placement::{choose, placed};
 use super::validate::{Validated, validate};
 use crate::conditions::Why;
 use crate::context::Context;
+use crate::controllers::orders::{Mode, OnHold};
 use crate::controllers::ownership::claim;
 use crate::controllers::settle::{Hindrance, Permission};
 use crate::controllers::write;
@@ -117,6 +118,11 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
     let Ok(validated) = validate(&tenant, ctx.plan_of(&tenant).as_deref(), &ctx.settings) else {
         return Ok(Action::Await);
     };
+    if validated.orders.mode == Mode::Paused {
+        ctx.slices.note(&key.name, validated, Err(Hindrance::OnHold(OnHold::Paused)));
+        ctx.queues.tenant.add(key);
+        return Ok(Action::Await);
+    }
     let look = tokio::time::timeout(LIMIT, look(&ctx, &tenant, &validated));
     let result = look.await.unwrap_or_else(|_| {
         let detail = format!("no end within {} s", LIMIT.as_secs());
@@ -216,11 +222,21 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
     let has_rows = found.database.present().is_some_and(|database| !database.tables.is_empty());
     let desired = build(&name, validated, &claim.stamp, (lane, has_rows), retention, &ctx.settings)
         .map_err(Hindrance::Stalled)?;
+    let must_exist = place.is_some() && validated.adoption != Adoption::Force;
+    let drift = desired.differences(&found, must_exist);
+    if validated.orders.mode == Mode::Observe {
+        let leaves = comes_from.iter().map(|from| format!("it would move from lane {from}"));
+        let drift: Vec<String> = drift.into_iter().chain(leaves).collect();
+        return if drift.is_empty() { Ok(desired) } else { Err(OnHold::Drifted(drift.join("; ")).into()) };
+    }
+    if place.is_some() && !drift.is_empty() {
+        tracing::warn!(tenant = name.as_str(), differences = drift.join("; "), "repairing");
+        ctx.metrics.repaired("Tenant", drift.len());
+    }
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
     write::finalizer(&api, &ctx.tenants, tenant, FINALIZER, true).await?;
     // A snapshot is published only when all exist: a tenant that has one and lacks one of them has lost it.
-    let must_exist = place.is_some() && validated.adoption != Adoption::Force;
     let permission = Permission { adopt: claim.adopt, must_exist };
     let systems = (&ctx.nats, &ctx.clickhouse, &ctx.vault);
     apply(systems, &desired, found, permission, comes_from.is_some()).await?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crds::condition::{
-    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, DURABLE, EFFECTIVE, ENFORCED, LANE_READY,
-    NAMESPACES_CLAIMED, PROGRAMMED, QUERY_USER_READY, READY, find,
+    ACCEPTED, COUNTS_RECONCILED, Condition, ConditionStatus, DRIFTED, DURABLE, EFFECTIVE, ENFORCED,
+    LANE_READY, NAMESPACES_CLAIMED, PAUSED, PROGRAMMED, QUERY_USER_READY, READY, find,
 };
 use crds::{Tenant, TenantStatus};
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
 use crate::controllers::enforced::{self, Standing};
+use crate::controllers::orders::{self, Mode, Orders};
 use crate::controllers::{query_user, waiting, write};
 use crate::errors::Failure;
 use crate::moves::Standing as Moved;
@@ -75,6 +76,8 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
         DURABLE,
         LANE_READY,
         QUERY_USER_READY,
+        PAUSED,
+        DRIFTED,
     ];
     for kind in kinds {
         keep_current(&mut statements, kind, &old.conditions, generation);
@@ -147,11 +150,14 @@ fn compute(
     lane(&mut statements, facts.moved, round);
     let (status, why) = facts.durable;
     statements.set(DURABLE, *status, why.clone());
+    let mode = round.accepted.as_ref().map_or_else(|_| Mode::default(), |validated| validated.orders.mode);
+    orders::state(&mut statements, mode, round.slice.as_ref().err(), &old.conditions);
     let placement = round.slice.as_ref().ok();
     let limits = snapshot.map_or((old.limits, old.limits_not_listed), limits::listed);
     let conditions = statements.conditions(&old.conditions, generation, now);
     let status = TenantStatus {
         observed_generation: generation,
+        last_handled_reconcile_at: Orders::of(tenant).at,
         conditions,
         isolation: placement.map(|place| isolation(&place.place.lane)).or(old.isolation),
         lineage: placement.map(|place| place.place.lineage.clone()).or(old.lineage),
@@ -199,7 +205,7 @@ fn queries(
         Some(Err(Hindrance::Refused(why) | Hindrance::Waiting(why) | Hindrance::Stalled(why))) => {
             statements.no(QUERY_USER_READY, why.clone());
         }
-        Some(Err(Hindrance::Failed(_))) | None => {
+        Some(Err(Hindrance::Failed(_) | Hindrance::OnHold(_))) | None => {
             keep_current(statements, QUERY_USER_READY, previous, tenant.metadata.generation);
             if statements.status(QUERY_USER_READY).is_none() {
                 let why = match looked {
@@ -243,8 +249,11 @@ fn programmed(
     now: Timestamp,
 ) -> Option<Duration> {
     let generation = tenant.metadata.generation;
-    let hindrance = round.slice.as_ref().err().or(round.published.as_ref().err());
-    match hindrance {
+    let (slice, published) = (round.slice.as_ref().err(), round.published.as_ref().err());
+    // What is on hold keeps nobody from saying that a snapshot cannot be written.
+    let failed_beside = published.filter(|_| matches!(slice, Some(Hindrance::OnHold(_))));
+    let failed_beside = failed_beside.filter(|hindrance| matches!(hindrance, Hindrance::Failed(_)));
+    match failed_beside.or(slice).or(published) {
         None => {
             let (reason, message) = readiness(tenant, round, statements);
             statements
@@ -258,6 +267,10 @@ fn programmed(
             statements.stalled(why);
         }
         Some(Hindrance::Waiting(why)) => return waiting(statements, why, previous, now),
+        Some(Hindrance::OnHold(hold)) => {
+            let was = tenant.status.as_ref().and_then(|status| status.observed_generation);
+            orders::on_hold(statements, hold, previous, (was, generation));
+        }
         Some(Hindrance::Failed(failure)) => {
             keep_current(statements, PROGRAMMED, previous, generation);
             failed(statements, failure, previous, generation);

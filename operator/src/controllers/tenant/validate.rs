@@ -12,6 +12,7 @@ use policy::window::{self, Window};
 use super::build::Placed;
 use crate::conditions::Why;
 use crate::context::Settings;
+use crate::controllers::orders::Orders;
 use crate::controllers::ownership::Owner;
 use crate::snapshot::assemble::Terms;
 use crate::snapshot::judge;
@@ -54,6 +55,8 @@ pub struct Validated {
     pub plan_isolation: tenant::Isolation,
     /// The pool that it goes to when it is placed now, and pooled.
     pub pool: String,
+    /// What its annotations ask for.
+    pub orders: Orders,
 }
 
 impl Validated {
@@ -118,6 +121,7 @@ pub fn validate(tenant: &Tenant, plan: Option<&Plan>, settings: &Settings) -> Re
         own_isolation: spec.isolation,
         plan_isolation: plan.spec.isolation.unwrap_or_default(),
         pool: plan.spec.pool.clone().unwrap_or_else(|| DEFAULT_POOL.to_owned()),
+        orders: Orders::of(tenant),
     })
 }
 

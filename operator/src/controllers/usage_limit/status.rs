@@ -9,6 +9,7 @@ use kube::Api;
 use super::dereference::Referred;
 use crate::clock;
 use crate::context::Context;
+use crate::controllers::orders::Orders;
 use crate::controllers::rule::{self, Before, Verdict};
 use crate::controllers::write;
 use crate::engine::ObjectKey;
@@ -50,6 +51,7 @@ fn compute(
     let stated = rule::state(verdict, referred.standing.as_ref(), before, generation, now);
     let status = UsageLimitStatus {
         observed_generation: generation,
+        last_handled_reconcile_at: Orders::of(limit).at,
         conditions: stated.conditions,
         level: matches!(verdict, Verdict::InForce { .. }).then(|| NORMAL.to_owned()),
         enforced_revision: stated.enforced_revision,
