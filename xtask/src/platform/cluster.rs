@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::apiserver::{kubectl, write_kubeconfig};
+use super::kubectl::Kubectl;
 use super::site::Site;
 use crate::{Error, Result};
 
@@ -30,6 +31,7 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
         let files: Vec<String> = types.iter().map(|file| format!("--filename={}", file.display())).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         kubectl.wait("condition=Established", &files, Duration::from_secs(60))?;
+        await_writable(site, &kubectl)?;
     }
     task.note("issues service account tokens");
     std::thread::scope(|scope| {
@@ -47,6 +49,29 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     }
     task.done("resource types, roles and tokens are in place");
     Ok(())
+}
+
+/// Annotation that the apiserver writes once it is complete.
+const STAMP: &str = "meterplane.io/changed-by";
+
+/// Waits until objects can be written: mutating policies are seen a moment after they are there, learn of new types every five seconds,
+/// and in between the apiserver refuses what they would look at.
+fn await_writable(site: &Site, kubectl: &Kubectl) -> Result<()> {
+    let plans = format!("--filename={}", site.paths.root.join("examples/quickstart/plans.yaml").display());
+    let mut said = String::new();
+    let writable = site.cancel.until(Duration::from_secs(60), Duration::from_millis(300), || {
+        let dry =
+            ["apply", "--server-side", "--dry-run=server", "--force-conflicts", "--output=yaml", &plans];
+        match kubectl.run(&dry) {
+            Ok(written) if written.contains(STAMP) => Ok(Some(())),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                said = error.to_string();
+                Ok(None)
+            }
+        }
+    })?;
+    writable.ok_or_else(|| Error::Program { program: "writing a Plan".into(), detail: said })
 }
 
 /// Name among the secrets of a process's token for the apiserver.
