@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::audit;
 use super::kubectl::{Kubectl, kubeconfig};
 use super::site::{Part, Ready, Site};
 use crate::{Result, random};
@@ -49,7 +50,7 @@ pub(super) fn kubectl(site: &Site) -> Kubectl {
 pub(super) fn part(site: &Site) -> Result<Part> {
     let port = site.ports.get("kube-apiserver")?;
     let secret = |name: &str| site.secrets.path(name).display().to_string();
-    let args = vec![
+    let mut args = vec![
         format!("--etcd-servers={}", site.url("etcd")?),
         "--bind-address=127.0.0.1".into(),
         format!("--secure-port={port}"),
@@ -66,6 +67,7 @@ pub(super) fn part(site: &Site) -> Result<Part> {
         "--endpoint-reconciler-type=none".into(),
         "--profiling=false".into(),
     ];
+    args.extend(audit::flags(site)?);
     Ok(Part {
         launch: site.launch("kube-apiserver", &site.tools.kube_apiserver, args, vec![])?,
         ports: vec![port],

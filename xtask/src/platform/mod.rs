@@ -8,6 +8,7 @@
 //! ```
 
 mod apiserver;
+pub mod audit;
 mod clickhouse;
 mod cluster;
 mod controller_manager;
@@ -237,6 +238,14 @@ impl Platform {
     /// Where the log of a part lies.
     pub fn log(&self, part: &str) -> PathBuf {
         self.site.log(part)
+    }
+
+    /// What our processes asked the kube-apiserver for since the platform's data were made, in order.
+    ///
+    /// # Errors
+    /// When its audit log cannot be read.
+    pub fn audited(&self) -> Result<Vec<audit::AuditedCall>> {
+        audit::read(&audit::log(&self.site))
     }
 
     /// The parts that run, in alphabetical order.
