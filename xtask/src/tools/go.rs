@@ -1,4 +1,4 @@
-//! Tools that `go install` builds from the pinned modules in `xtask/tools/{cluster,vault}`.
+//! Tools that `go install` builds from the pinned modules in `xtask/tools/`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -92,21 +92,38 @@ const GROUPS: [Group; 2] = [
     },
 ];
 
-/// What benches compare with: a module of ours, built when one is run.
-const PUBLISHER: (Group, GoTool) = (
-    Group { folder: "publisher", tags: "", linked: None, tools: &[] },
-    GoTool {
-        name: "publisher",
-        package: "meterplane.io/tools/publisher",
-        module: "github.com/nats-io/nats.go",
-        ask: &[],
-        cost: "some seconds",
-    },
+/// A program of ours around somebody else's library, built when it is asked for.
+pub(super) struct OwnTool {
+    group: Group,
+    tool: GoTool,
+}
+
+impl OwnTool {
+    const fn new(
+        name: &'static str,
+        package: &'static str,
+        module: &'static str,
+        cost: &'static str,
+    ) -> Self {
+        let group = Group { folder: name, tags: "", linked: None, tools: &[] };
+        Self { group, tool: GoTool { name, package, module, ask: &[], cost } }
+    }
+}
+
+/// What benches compare with.
+pub(super) const PUBLISHER: OwnTool =
+    OwnTool::new("publisher", "meterplane.io/tools/publisher", "github.com/nats-io/nats.go", "some seconds");
+
+/// What others' tools make of our objects' status.
+pub(super) const VERDICT: OwnTool = OwnTool::new(
+    "verdict",
+    "meterplane.io/tools/verdict",
+    "sigs.k8s.io/cli-utils",
+    "half a minute on two cores",
 );
 
-/// Finds or builds the publisher of the benches.
-pub(super) fn publisher(workshop: &Workshop<'_>) -> Result<PathBuf> {
-    let (group, tool) = &PUBLISHER;
+/// Finds or builds a program of ours.
+pub(super) fn own(workshop: &Workshop<'_>, OwnTool { group, tool }: &OwnTool) -> Result<PathBuf> {
     let pins = workshop.pins(group.folder);
     let files = ["go.mod", "go.sum", "main.go"].map(|file| pins.join(file));
     let go_mod =

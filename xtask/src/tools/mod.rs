@@ -67,7 +67,15 @@ pub fn ensure(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Too
 /// # Errors
 /// As [`ensure`].
 pub fn publisher(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<PathBuf> {
-    go::publisher(&Workshop { paths, progress, cancel })
+    go::own(&Workshop { paths, progress, cancel }, &go::PUBLISHER)
+}
+
+/// Finds or builds the Go program that says what kstatus and Argo CD make of our objects' status.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn verdict(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<PathBuf> {
+    go::own(&Workshop { paths, progress, cancel }, &go::VERDICT)
 }
 
 /// What building needs.
