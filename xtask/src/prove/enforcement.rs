@@ -116,7 +116,13 @@ pub(super) fn enforced(object: &Value) -> Option<i64> {
 struct Seen(Mutex<HashMap<String, (i64, Instant)>>, Condvar);
 
 /// Changes limits, many at once, and measures from the apiserver's answer to `Enforced` of that generation.
-fn changed(job: &Job<'_>, proxy: &Proxy, tenants: usize, changes: usize, round: &mut Round) -> Result<()> {
+pub(super) fn changed(
+    job: &Job<'_>,
+    proxy: &Proxy,
+    tenants: usize,
+    changes: usize,
+    round: &mut Round,
+) -> Result<()> {
     let task = job.progress.task("changes", &format!("{changes} limits, {AT_ONCE} at once"));
     task.measured(changes as u64);
     let (seen, next, times) = (Seen::default(), AtomicUsize::new(0), Mutex::new(Vec::new()));

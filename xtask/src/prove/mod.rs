@@ -27,6 +27,7 @@ mod proxy;
 mod quotas;
 mod report;
 pub mod rollups;
+mod steady;
 mod world;
 
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ pub enum Name {
     Outages,
     /// Many tenants loaded: a changed limit is in force on every pod within a second; pods that cannot follow admit nothing.
     Enforcement,
+    /// Many tenants created at once, an idle operator, one that is killed: how soon all is in force, and what is written.
+    Steady,
 }
 
 /// How large.
@@ -123,7 +126,7 @@ pub struct Args {
     /// Put in a fault that the proof must find (`moves`, `mixed`): then it must fail.
     #[arg(long)]
     planted: bool,
-    /// Tenants of `enforcement`, when the machine has no room for as many as its scale says.
+    /// Tenants of `enforcement` and `steady`, when the machine has no room for as many as its scale says.
     #[arg(long)]
     tenants: Option<usize>,
     /// The commit that `mixed` takes its older programs from; without it, the last one before sinks knew seats.
@@ -172,6 +175,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Ledger => ledger::round(&job, seed)?,
             Name::Quotas => quotas::round(&job, seed)?,
             Name::Enforcement => enforcement::round(&job, seed)?,
+            Name::Steady => steady::round(&job, seed)?,
             Name::Faults => conservation::round(&job, seed)?,
             Name::CrashPoints => crash_points::round(&job, seed)?,
             Name::Moves => moves::round(&job, seed)?,

@@ -56,6 +56,16 @@ impl Proxy {
         Ok(self.http.get(&format!("{}{path}", self.base), &[])?.accepted(path)?.json())
     }
 
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// The apiserver's words.
+    pub fn post(&self, path: &str, object: &Value) -> Result<Value> {
+        let headers = [("content-type", "application/json")];
+        let answer = self.http.send("POST", &format!("{}{path}", self.base), &headers, object.to_string())?;
+        Ok(answer.accepted(path)?.json())
+    }
+
     /// Merges a change into an object and returns it.
     ///
     /// # Errors
