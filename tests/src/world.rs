@@ -36,7 +36,14 @@ impl World {
         // A third pod, for tests that start it: its clock can be stepped while it runs. Nobody waits a minute here until
         // counts that differ are told, and ten until rows are summed up.
         let sink = std::iter::once(grace).chain(rollups).collect();
-        let env = [("ingest-3".to_owned(), clock.to_vec()), ("sink".to_owned(), sink)].into();
+        // Nor ten minutes until a tenant goes without a system that is away.
+        let operator = vec![("MP_DELETION_DEADLINE_SECONDS".to_owned(), "10".to_owned())];
+        let env = [
+            ("ingest-3".to_owned(), clock.to_vec()),
+            ("sink".to_owned(), sink),
+            ("operator".to_owned(), operator),
+        ];
+        let env = env.into();
         let clickhouse_users = query_user::all();
         let options = Options { new_ports: true, progress, env, clickhouse_users, ..options };
         let platform = Platform::start(options).map_err(|error| error.to_string())?;
@@ -58,6 +65,15 @@ impl World {
     pub fn try_apply(&self, yaml: &str) -> Result<(), String> {
         let file = self.file(yaml);
         self.platform.kubectl().apply(std::slice::from_ref(&file)).map_err(|error| error.to_string())
+    }
+
+    /// Applies YAML as somebody else.
+    ///
+    /// # Errors
+    /// The apiserver's words.
+    pub fn try_apply_as(&self, user: &str, yaml: &str) -> Result<String, String> {
+        let file = self.file(yaml).display().to_string();
+        self.try_kubectl(&["apply", "--server-side", "--as", user, "--filename", &file])
     }
 
     /// What steps the clock of the third pod: the library (`so`), and the file with the milliseconds (`ms`).

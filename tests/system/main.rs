@@ -7,6 +7,7 @@
 mod admin_api;
 mod bad_input;
 mod clock;
+mod conformance;
 mod contracts;
 mod counts;
 mod crash;
@@ -15,16 +16,19 @@ mod deletion;
 mod event_path;
 mod exact_limits;
 mod failure_modes;
+mod gitops;
 mod identity;
 mod isolation;
 mod ledger_lost;
 mod moves;
+mod orders;
 mod policy_language;
 mod pools;
 mod query_users;
 mod quickstart;
 mod rates;
 mod reservations;
+mod rights;
 mod rollups;
 mod seeding;
 mod total_quotas;
@@ -52,6 +56,9 @@ fn side_by_side() -> Vec<Test> {
         moves::TESTS,
         identity::TESTS,
         deletion::TESTS,
+        conformance::TESTS,
+        gitops::TESTS,
+        orders::TESTS,
         rates::TESTS,
         reservations::TESTS,
         rollups::TESTS,
@@ -71,6 +78,7 @@ fn alone() -> Vec<Test> {
     [
         failure_modes::TESTS,
         clock::TESTS,
+        conformance::ALONE,
         crash::TESTS,
         violations::CRASH_TESTS,
         dead_letters::CRASH_TESTS,
@@ -78,6 +86,11 @@ fn alone() -> Vec<Test> {
         total_quotas::DEATHS,
     ]
     .concat()
+}
+
+/// Tests of what all others have left behind.
+fn last_of_all() -> Vec<Test> {
+    [rights::LAST_TESTS, conformance::LAST_TESTS].concat()
 }
 
 fn main() -> ExitCode {
@@ -93,7 +106,7 @@ fn main() -> ExitCode {
         tests.into_iter().map(trial).collect()
     };
     if arguments.list {
-        let all = trials(None, [side_by_side(), alone()].concat());
+        let all = trials(None, [side_by_side(), alone(), last_of_all()].concat());
         return libtest_mimic::run(&arguments, all).exit_code();
     }
     let world = match World::start() {
@@ -107,11 +120,15 @@ fn main() -> ExitCode {
     let first = libtest_mimic::run(&arguments, trials(Some(&world), side_by_side()));
     arguments.test_threads = Some(1);
     let second = libtest_mimic::run(&arguments, trials(Some(&world), alone()));
+    // Only the whole suite says what is never used.
+    let last =
+        if arguments.filter.is_none() && arguments.skip.is_empty() { last_of_all() } else { Vec::new() };
+    let last = libtest_mimic::run(&arguments, trials(Some(&world), last));
     let crashed = world.platform.crashes();
     for crash in &crashed {
         eprintln!("a process ended by itself: {crash:?}");
     }
     world.platform.stop();
-    let failed = first.has_failed() || second.has_failed() || !crashed.is_empty();
+    let failed = first.has_failed() || second.has_failed() || last.has_failed() || !crashed.is_empty();
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
