@@ -4,14 +4,17 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde::Deserialize;
 use serde_json::Value;
 
-fn roles() -> Vec<ClusterRole> {
+fn documents(kind: &str) -> Vec<Value> {
     let path =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/meterplane/manifests/rbac.yaml");
     let text = std::fs::read_to_string(path).unwrap();
     let documents =
         serde_yaml_ng::Deserializer::from_str(&text).map(|part| Value::deserialize(part).unwrap());
-    let roles = documents.filter(|document| document["kind"] == "ClusterRole");
-    roles.map(|role| serde_json::from_value(role).unwrap()).collect()
+    documents.filter(|document| document["kind"] == kind).collect()
+}
+
+fn roles() -> Vec<ClusterRole> {
+    documents("ClusterRole").into_iter().map(|role| serde_json::from_value(role).unwrap()).collect()
 }
 
 fn rules(name: &str) -> Vec<PolicyRule> {
@@ -85,6 +88,17 @@ fn the_operator_can_bind_no_role_but_the_one_for_secrets() {
     assert!(
         !rules.iter().any(|rule| rule.verbs.iter().any(|verb| verb == "escalate" || verb == "impersonate"))
     );
+}
+
+#[test]
+fn the_operator_may_hold_one_lease_and_lists_none() {
+    assert!(!rules("meterplane-operator").iter().any(|rule| of(rule, "coordination.k8s.io", "leases")));
+    let role = &documents("Role")[0];
+    let rules: Vec<PolicyRule> = serde_json::from_value(role["rules"].clone()).unwrap();
+    let leases: Vec<_> = rules.iter().filter(|rule| of(rule, "coordination.k8s.io", "leases")).collect();
+    let verbs = |rule: &PolicyRule| rule.verbs.join(" ");
+    assert_eq!(leases.iter().map(|rule| verbs(rule)).collect::<Vec<_>>(), ["create", "get update"]);
+    assert_eq!(leases[1].resource_names, Some(vec!["meterplane-operator".to_owned()]));
 }
 
 #[test]
