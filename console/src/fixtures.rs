@@ -29,6 +29,7 @@ pub fn api_key(seed: u8, scopes: &[Scope], not_after_ms: Option<i64>) -> ApiKey 
 pub fn snapshot(tenant: &str, keys: Vec<ApiKey>) -> Snapshot {
     let tenant: TenantName = tenant.parse().unwrap();
     Snapshot {
+        epoch: 0,
         display_name: tenant.to_string(),
         lineage: format!("lineage of {tenant}"),
         number: TenantNumber(1),
@@ -78,7 +79,12 @@ pub fn limit(matches: Match, measure: Measure) -> Limit {
 
 /// What is loaded once the bucket is complete.
 pub fn complete(tenants: Vec<TenantPolicy>) -> Policies {
-    let index = Index { installation: "dev".into(), tenants: tenants.len() as u64, ledgers: BTreeMap::new() };
+    let index = Index {
+        installation: "dev".into(),
+        tenants: tenants.len() as u64,
+        ledgers: BTreeMap::new(),
+        epoch: 0,
+    };
     let mut policies = Policies { index: Some(index), synced: true, ..Policies::default() };
     for tenant in tenants {
         policies.directory.offer(tenant);

@@ -60,6 +60,7 @@ impl Policies {
         match self.directory.offer(policy) {
             // The same generation again is a repeated delivery, not a step back.
             Offer::Stale { ours } if ours > generation => Err(Refused::Stale { ours, generation }),
+            Offer::Outdated { ours } => Err(Refused::Outdated { ours }),
             Offer::Applied | Offer::Stale { .. } => Ok(()),
         }
     }
@@ -100,6 +101,12 @@ pub enum Refused {
         /// Generation offered.
         generation: u64,
     },
+    /// Written by a leader who had been replaced when the one in force was.
+    #[error("its writer does not lead any more: epoch {ours} is in force")]
+    Outdated {
+        /// Epoch in force.
+        ours: u64,
+    },
 }
 
 impl Refused {
@@ -113,6 +120,7 @@ impl Refused {
             Self::OtherTenant(_) => "other_tenant",
             Self::Unusable(_) => "unusable",
             Self::Stale { .. } => "stale",
+            Self::Outdated { .. } => "outdated",
         }
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod audit;
 pub mod decimal;
+pub mod gate;
 pub mod ids;
 pub mod lease;
 pub mod ledger_key;
@@ -23,6 +24,7 @@ mod text;
 pub mod violation;
 pub mod wire;
 
+pub use gate::Gate;
 pub use ids::{EventHash, Incarnation, PackId, TenantNumber, UserKey};
 pub use names::{Lane, TenantName};
 pub use observed::Observed;

@@ -10,17 +10,40 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
+use crate::caches::Caches;
 use crate::context::Context;
 use crate::controllers::orders::{Mode, Orders};
 use crate::engine::Cache;
+use crate::leadership::Term;
 use crate::observe::Metrics;
+use crate::startup::Standby;
 
-/// What the endpoints tell about; the context comes when start-up has built it.
+/// What the endpoints tell about; each part comes when start-up has built it.
 #[derive(Clone, Default)]
 pub struct Admin {
     metrics: Metrics,
-    context: Arc<RwLock<Option<Arc<Context>>>>,
+    view: Arc<RwLock<View>>,
+}
+
+#[derive(Default)]
+struct View {
+    caches: Option<(Caches, jetstream::Client)>,
+    role: Role,
+    context: Option<Arc<Context>>,
+}
+
+/// This process among the operators.
+#[derive(Default)]
+enum Role {
+    /// It does not know yet who leads.
+    #[default]
+    Asking,
+    /// Somebody else leads; it takes over when that one is silent.
+    Standby,
+    /// It leads.
+    Leader(Arc<Term>),
 }
 
 impl Admin {
@@ -29,50 +52,63 @@ impl Admin {
         self.metrics.clone()
     }
 
-    /// Start-up is over.
-    pub fn started(&self, context: Arc<Context>) {
-        *self.context.write() = Some(context);
+    /// It is connected and follows what is declared.
+    pub fn stands_by(&self, standby: &Standby) {
+        self.metrics.leads(None);
+        self.view.write().caches = Some((standby.caches.clone(), standby.nats.clone()));
     }
 
-    /// Why the process is not ready, if so.
-    fn not_ready(&self) -> Option<&'static str> {
-        let context = self.context.read();
-        let Some(ctx) = context.as_ref() else { return Some("starting") };
-        let synced = ctx.plans.is_synced()
-            && ctx.tenants.is_synced()
-            && ctx.limits.is_synced()
-            && ctx.access.is_synced()
-            && ctx.keys.is_synced();
-        if !synced {
-            Some("caches are not synced")
-        } else if !ctx.nats.is_connected() {
-            Some("NATS is not connected")
-        } else {
-            None
-        }
+    /// Somebody else leads.
+    pub fn knows_the_leader(&self) {
+        self.view.write().role = Role::Standby;
+    }
+
+    /// This process leads.
+    pub fn leads(&self, term: &Arc<Term>) {
+        self.view.write().role = Role::Leader(term.clone());
+    }
+
+    /// Start-up is over.
+    pub fn started(&self, context: Arc<Context>) {
+        self.view.write().context = Some(context);
     }
 
     fn note_gauges(&self) {
-        let context = self.context.read();
-        let Some(ctx) = context.as_ref() else { return };
-        let queues = &ctx.queues;
-        for (name, queue) in [
-            ("plan", &queues.plan),
-            ("tenant", &queues.tenant),
-            ("slice", &queues.slice),
-            ("usagelimit", &queues.usage_limit),
-            ("accesspolicy", &queues.access_policy),
-            ("apikey", &queues.api_key),
-        ] {
+        let view = self.view.read();
+        self.metrics.leads(match &view.role {
+            Role::Leader(term) if term.is_open(Instant::now()) => Some(term.epoch()),
+            Role::Leader(_) | Role::Standby | Role::Asking => None,
+        });
+        if let Some((caches, _)) = &view.caches {
+            caches.about().iter().for_each(|about| self.metrics.unreadable(about.kind, about.unreadable));
+            self.metrics.paused("Tenant", on_hold(&caches.tenants));
+            self.metrics.paused("LanePool", on_hold(&caches.pools));
+        }
+        let Some(ctx) = view.context.as_ref() else { return };
+        for (name, queue) in ctx.queues.all() {
             self.metrics.queue(name, queue);
         }
-        self.metrics.unreadable("Plan", ctx.plans.unreadable());
-        self.metrics.unreadable("Tenant", ctx.tenants.unreadable());
-        self.metrics.unreadable("UsageLimit", ctx.limits.unreadable());
-        self.metrics.unreadable("AccessPolicy", ctx.access.unreadable());
-        self.metrics.unreadable("ApiKey", ctx.keys.unreadable());
-        self.metrics.paused("Tenant", on_hold(&ctx.tenants));
-        self.metrics.paused("LanePool", on_hold(&ctx.pools));
+    }
+}
+
+impl View {
+    /// What it is ready for, or why it is not ready.
+    fn readiness(&self) -> Result<String, String> {
+        let Some((caches, nats)) = &self.caches else { return Err("starting".to_owned()) };
+        let unsynced: Vec<&str> =
+            caches.about().iter().filter(|about| !about.synced).map(|about| about.kind).collect();
+        if !unsynced.is_empty() {
+            return Err(format!("caches are not synced: {}", unsynced.join(", ")));
+        }
+        if !nats.is_connected() {
+            return Err("NATS is not connected".to_owned());
+        }
+        match (&self.role, &self.context) {
+            (Role::Asking, _) => Err("asks who leads".to_owned()),
+            (Role::Standby, _) => Ok("stands by".to_owned()),
+            (Role::Leader(term), None) => Err(format!("leads with epoch {}, and begins", term.epoch())),
+            (Role::Leader(term), Some(_)) => Ok(format!("leads with epoch {}", term.epoch())),
+        }
     }
 }
 
@@ -95,9 +131,9 @@ pub async fn serve(listen: SocketAddr, admin: Admin) -> std::io::Result<()> {
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
-    match admin.not_ready() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    match admin.view.read().readiness() {
+        Ok(role) => (StatusCode::OK, format!("ok: {role}\n")),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Config {
     /// Namespace that the platform is installed in; nobody can claim it.
     #[arg(long, env = "MP_NAMESPACE", default_value = "meterplane-system")]
     pub namespace: String,
+    /// Name of this pod, for people: part of the identity under which it takes part in the election.
+    #[arg(long, env = "MP_POD_NAME", default_value = "operator")]
+    pub pod_name: String,
     /// Id of this installation, stamped on everything it creates.
     #[arg(long, env = "MP_INSTALLATION")]
     pub installation: String,

@@ -69,6 +69,22 @@ pub struct Queues {
     pub api_key: Arc<Queue>,
 }
 
+impl Queues {
+    /// All, under the names of their controllers.
+    pub fn all(&self) -> [(&'static str, &Arc<Queue>); 8] {
+        [
+            ("plan", &self.plan),
+            ("tenant", &self.tenant),
+            ("slice", &self.slice),
+            ("queryuser", &self.query_user),
+            ("lanepool", &self.lane_pool),
+            ("usagelimit", &self.usage_limit),
+            ("accesspolicy", &self.access_policy),
+            ("apikey", &self.api_key),
+        ]
+    }
+}
+
 /// Everything a reconcile needs; shared by all.
 pub struct Context {
     /// Settings.

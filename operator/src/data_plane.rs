@@ -5,8 +5,8 @@ use std::time::Duration;
 use crds::condition::{ENFORCED, READY};
 use crds::{DataPlane, DataPlaneSpec, DataPlaneStatus};
 use jiff::Timestamp;
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -14,7 +14,7 @@ use crate::clock;
 use crate::conditions::{Statements, Why};
 use crate::context::Context;
 use crate::controllers::write::MANAGER;
-use crate::errors::{Failure, status_code};
+use crate::errors::Failure;
 use crate::fleet::Counts;
 
 /// The one object.
@@ -39,25 +39,23 @@ pub async fn run(ctx: &Context) {
 async fn write(ctx: &Context, counts: Counts, newest: u64) -> Result<(), Failure> {
     let api: Api<DataPlane> = Api::all(ctx.kube.clone());
     let present = present(&api).await?;
+    let (version, present) = (present.resource_version(), present.status.unwrap_or_default());
     let status = compute(&present.conditions, counts, newest, clock::now());
     if status != present {
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        api.patch_status(NAME, &params, &Patch::Merge(&json!({"status": &status}))).await?;
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": &status});
+        api.patch_status(NAME, &params, &Patch::Merge(&patch)).await?;
     }
     Ok(())
 }
 
 /// What stands there; the object is created when there is none.
-async fn present(api: &Api<DataPlane>) -> Result<DataPlaneStatus, Failure> {
+async fn present(api: &Api<DataPlane>) -> Result<DataPlane, Failure> {
     if let Some(object) = api.get_opt(NAME).await? {
-        return Ok(object.status.unwrap_or_default());
+        return Ok(object);
     }
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    match api.create(&params, &DataPlane::new(NAME, DataPlaneSpec {})).await {
-        Ok(object) => Ok(object.status.unwrap_or_default()),
-        Err(error) if status_code(&error) == Some(409) => Ok(DataPlaneStatus::default()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(api.create(&params, &DataPlane::new(NAME, DataPlaneSpec {})).await?)
 }
 
 fn compute(previous: &[crds::Condition], counts: Counts, newest: u64, now: Timestamp) -> DataPlaneStatus {

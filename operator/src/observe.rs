@@ -54,6 +54,8 @@ pub struct Metrics {
     unreadable: Family<Name, Gauge>,
     snapshots: Family<Name, Counter>,
     pods: Family<Name, Gauge>,
+    leader: Gauge,
+    epoch: Gauge,
     lost_ledgers: Gauge,
     reaped_pods: Counter,
     reclaimed_units: Family<Name, Counter>,
@@ -78,6 +80,8 @@ impl Default for Metrics {
             unreadable: Family::default(),
             snapshots: Family::default(),
             pods: Family::default(),
+            leader: Gauge::default(),
+            epoch: Gauge::default(),
             lost_ledgers: Gauge::default(),
             reaped_pods: Counter::default(),
             reclaimed_units: Family::default(),
@@ -115,6 +119,12 @@ impl Default for Metrics {
             "meterplane_snapshot_writes",
             "Policy snapshots by what became of them",
             m.snapshots.clone(),
+        );
+        registry.register("meterplane_leader", "1: this process leads, 0: it stands by", m.leader.clone());
+        registry.register(
+            "meterplane_leader_epoch",
+            "Epoch under which this process leads, 0 while it does not",
+            m.epoch.clone(),
         );
         registry.register(
             "meterplane_lost_ledgers",
@@ -184,6 +194,12 @@ impl Metrics {
     /// Notes how many pods are in a state: live, lagging.
     pub fn pods(&self, state: &'static str, count: usize) {
         self.pods.get_or_create(&Name { name: state }).set(count as i64);
+    }
+
+    /// Notes whether this process leads, and under which epoch.
+    pub fn leads(&self, epoch: Option<u64>) {
+        self.leader.set(i64::from(epoch.is_some()));
+        self.epoch.set(epoch.and_then(|epoch| i64::try_from(epoch).ok()).unwrap_or_default());
     }
 
     /// Notes how many quota ledgers are lost.

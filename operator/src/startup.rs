@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
+use policy::snapshot::{Index, Snapshot};
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinSet;
 
+use crate::caches::Caches;
 use crate::config::Config;
 use crate::context::{Context, FirstPass, Queues, Settings};
 use crate::controllers::{
     access_policy, api_key, lane_pool, plan, query_user, tenant, triggers, usage_limit,
 };
-use crate::engine::{Cache, watch, worker};
+use crate::engine::worker;
+use crate::leadership::{Candidate, Term};
 use crate::observe::Metrics;
-use crate::snapshot::store::Store;
+use crate::snapshot::store::{Store, Stored};
 use crate::{
-    audits, belonging, data_plane, durability, enforcement, fleet, installation, ledgers, moves, reaper,
-    seeding, snapshot,
+    audits, belonging, data_plane, durability, enforcement, fleet, installation, kube_clients, leadership,
+    ledgers, moves, reaper, seeding, snapshot,
 };
 
 /// Time before a failed start-up step is tried again.
@@ -40,7 +44,10 @@ pub enum StartError {
     },
     /// No way to the kube-apiserver.
     #[error("the kube-apiserver: {0}")]
-    Kube(String),
+    Kube(#[from] kube_clients::NoClient),
+    /// Two operators could not be told apart.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
     /// No way to NATS.
     #[error(transparent)]
     Nats(#[from] jetstream::ConnectError),
@@ -52,21 +59,25 @@ pub enum StartError {
     Vault(#[from] vault::VaultError),
 }
 
-/// The context and the client for watches.
-pub struct Started {
-    /// What controllers work with.
-    pub context: Arc<Context>,
-    /// The client for watches, which may be silent for minutes.
-    watching: kube::Client,
+/// Connected, and following what is declared: everything that needs no lease.
+pub struct Standby {
+    /// What is declared.
+    pub caches: Caches,
+    /// Ends when it is not followed any more.
+    pub watches: JoinSet<()>,
+    /// NATS; reads only, until there is a term.
+    pub nats: jetstream::Client,
+    /// Takes part in the election.
+    pub candidate: Arc<Candidate>,
 }
 
-/// Connects to everything, settles the installation's own objects and reads the policy bucket. Systems that are down are
-/// waited for.
+/// Connects and begins to follow what is declared; changes nothing.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartError> {
-    let (kube, watching) = kube_clients().await?;
+pub async fn stand_by(config: &Config) -> Result<Standby, StartError> {
+    let caches = Caches::default();
+    let watches = caches.watch(&kube_clients::watching().await?);
     let nats = jetstream::Client::connect(jetstream::Config {
         url: config.nats.url.clone(),
         user: config.nats.user.clone(),
@@ -74,24 +85,47 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         name: "operator".to_owned(),
     })
     .await?;
+    let identity = format!("{}-{}", config.pod_name, random_suffix()?);
+    let candidate =
+        Candidate::new(kube_clients::electing(leadership::CALL).await?, &config.namespace, identity);
+    Ok(Standby { caches, watches, nats, candidate: Arc::new(candidate) })
+}
+
+/// Settles the installation's own objects and reads the policy bucket; this process leads. Systems that are down are waited for.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn lead(
+    config: &Config,
+    metrics: Metrics,
+    standby: &Standby,
+    term: &Arc<Term>,
+) -> Result<Arc<Context>, StartError> {
+    let kube = kube_clients::calling(KUBE_TIMEOUT, term.gate()).await?;
+    let nats = standby.nats.clone().behind(term.gate());
     let settings = settings(config)?;
     let key = password(&config.clickhouse.password_file)?;
-    let events = clickhouse::Client::new(settings.clickhouse.endpoint(&config.clickhouse.user, &key));
+    let endpoint = settings.clickhouse.endpoint(&config.clickhouse.user, &key);
+    let events = clickhouse::Client::new(endpoint).behind(term.gate());
     let vault = vault::Client::new(vault::Config {
         addr: config.vault.addr.clone(),
         role: config.vault.role.clone(),
         jwt_file: config.vault.jwt_file.clone(),
         mount: "jwt".to_owned(),
-    })?;
+    })?
+    .behind(term.gate());
     let (id, replicas) = (config.installation.as_str(), config.nats.replicas);
     retry("buckets", || installation::ensure(&nats, id, replicas)).await;
-    let store = retry("the policy bucket", || Store::open(&nats, vault.clone())).await;
+    let store = retry("the policy bucket", || Store::open(&nats, vault.clone(), term.clone())).await;
     let index = retry("the index", || store.index()).await;
-    let told = index.value.map(|index| index.ledgers);
+    let told = index.value.as_ref().map(|index| index.ledgers.clone());
+    let stored = retry("the snapshots", || store.all()).await;
+    let newest = newest_epoch(&index, &stored);
+    retry("the epoch", || standby.candidate.raise(term, newest + 1)).await;
     let ledgers =
         retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, told.as_ref())).await;
-    let stored = retry("the snapshots", || store.all()).await;
     let seats = retry("seats", || moves::stored(&nats)).await;
+    let Caches { plans, tenants, pools, limits, access, keys } = standby.caches.clone();
     let context = Context {
         settings,
         kube,
@@ -102,12 +136,12 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
         store,
         events,
         ledgers: ledgers::Known::new(ledgers),
-        plans: Arc::new(Cache::default()),
-        tenants: Arc::new(Cache::default()),
-        pools: Arc::new(Cache::default()),
-        limits: Arc::new(Cache::default()),
-        access: Arc::new(Cache::default()),
-        keys: Arc::new(Cache::default()),
+        plans,
+        tenants,
+        pools,
+        limits,
+        access,
+        keys,
         queues: Queues::default(),
         belonging: belonging::Belonging::new(&config.namespace),
         records: snapshot::keys::KeyRecords::default(),
@@ -132,58 +166,52 @@ pub async fn start(config: &Config, metrics: Metrics) -> Result<Started, StartEr
             context.publications.put(stored.revision, snapshot);
         }
     }
-    Ok(Started { context: Arc::new(context), watching })
+    Ok(Arc::new(context))
 }
 
-/// Starts every task; the operator lives as long as all of them do.
-pub async fn run(started: Started) -> JoinSet<()> {
-    let Started { context: ctx, watching } = started;
+/// The highest epoch under which anything in the bucket was written.
+fn newest_epoch(index: &Stored<Index>, snapshots: &[(event::TenantName, Stored<Snapshot>)]) -> u64 {
+    let of_index = index.value.as_ref().map(|index| index.epoch);
+    let of_snapshots = snapshots.iter().filter_map(|(_, stored)| Some(stored.value.as_ref()?.epoch));
+    of_snapshots.chain(of_index).max().unwrap_or_default()
+}
+
+/// Starts every task; the operator leads as long as all of them live.
+pub async fn run(ctx: Arc<Context>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    macro_rules! watch {
-        ($cache:ident, $trigger:path) => {
-            let (context, client) = (ctx.clone(), watching.clone());
+    macro_rules! follow {
+        ($what:literal, $run:path) => {
+            let context = ctx.clone();
             tasks.spawn(async move {
-                watch::run(client, &context.$cache, |change| $trigger(&context, change)).await;
+                if let Err(error) = $run(&context).await {
+                    tracing::error!(%error, concat!($what, " are not followed"));
+                }
             });
         };
     }
-    watch!(plans, triggers::plan);
-    watch!(tenants, triggers::tenant);
-    watch!(pools, triggers::lane_pool);
-    watch!(limits, triggers::usage_limit);
-    watch!(access, triggers::access_policy);
-    watch!(keys, triggers::api_key);
-    let context = ctx.clone();
-    tasks.spawn(async move {
-        if let Err(error) = enforcement::run(&context).await {
-            tracing::error!(%error, "heartbeats are not followed");
-        }
-    });
-    let context = ctx.clone();
-    tasks.spawn(async move {
-        if let Err(error) = audits::run(&context).await {
-            tracing::error!(%error, "audits are not followed");
-        }
-    });
-    let context = ctx.clone();
-    tasks.spawn(async move {
-        if let Err(error) = moves::follow(&context).await {
-            tracing::error!(%error, "seats are not followed");
-        }
-    });
+    follow!("heartbeats", enforcement::run);
+    follow!("audits", audits::run);
+    follow!("seats", moves::follow);
     // Nobody knows who enforces what before the heartbeats are known.
     ctx.fleet.wait_synced().await;
-    // A snapshot says everything about a tenant, so none is compiled before everything is known.
-    tokio::join!(
-        ctx.plans.wait_synced(),
-        ctx.tenants.wait_synced(),
-        ctx.pools.wait_synced(),
-        ctx.limits.wait_synced(),
-        ctx.access.wait_synced(),
-        ctx.keys.wait_synced()
-    );
+    macro_rules! listen {
+        ($cache:ident, $trigger:path) => {
+            // Weak: the caches are among what the context holds.
+            let context = Arc::downgrade(&ctx);
+            ctx.$cache.listen(move |change| {
+                if let Some(context) = context.upgrade() {
+                    $trigger(&context, change);
+                }
+            });
+        };
+    }
+    listen!(plans, triggers::plan);
+    listen!(tenants, triggers::tenant);
+    listen!(pools, triggers::lane_pool);
+    listen!(limits, triggers::usage_limit);
+    listen!(access, triggers::access_policy);
+    listen!(keys, triggers::api_key);
     ctx.first_pass.begin(ctx.tenants.list().iter().map(|tenant| tenant.name_any()));
-    tracing::info!(tenants = ctx.tenants.list().len(), "caches are synced");
     macro_rules! work {
         ($name:literal, $queue:ident, $reconcile:path) => {
             let context = ctx.clone();
@@ -219,6 +247,13 @@ fn in_the_background(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
     tasks.spawn(async move { snapshot::index::run(&context).await });
 }
 
+/// Tells two runs of one pod apart.
+fn random_suffix() -> Result<String, StartError> {
+    let mut bytes = [0_u8; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::NoRandomness)?;
+    Ok(event::ids::base32(u128::from_be_bytes(bytes)))
+}
+
 fn settings(config: &Config) -> Result<Settings, StartError> {
     let clickhouse: clickhouse::Address = config.clickhouse.url.parse()?;
     let query_address = config.clickhouse.query_url.as_deref().map(str::parse).transpose()?;
@@ -236,16 +271,6 @@ fn settings(config: &Config) -> Result<Settings, StartError> {
         lane_age: Duration::from_secs(config.nats.lane_hours * 3_600),
         lane_max_bytes: config.nats.lane_max_mib << 20,
     })
-}
-
-/// One client for calls, which must answer, and one for watches, which may be silent.
-async fn kube_clients() -> Result<(kube::Client, kube::Client), StartError> {
-    let failed = |error: &dyn std::error::Error| StartError::Kube(error.to_string());
-    let watching = kube::Config::infer().await.map_err(|error| failed(&error))?;
-    let mut calling = watching.clone();
-    calling.read_timeout = Some(KUBE_TIMEOUT);
-    let client = |config| kube::Client::try_from(config).map_err(|error: kube::Error| failed(&error));
-    Ok((client(calling)?, client(watching)?))
 }
 
 fn password(path: &Path) -> Result<String, StartError> {

@@ -163,6 +163,8 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, InvalidTenant> {
     let next_change_ms =
         inputs.overrides.iter().filter_map(|o| o.until_ms).filter(|end| *end >= inputs.now_ms).min();
     let snapshot = Snapshot {
+        // Whoever writes it says so.
+        epoch: 0,
         tenant: inputs.tenant,
         display_name: inputs.display_name,
         lineage: inputs.lineage,

@@ -26,6 +26,11 @@ pub enum Offer {
         /// Generation in force.
         ours: u64,
     },
+    /// It was written by a leader who had been replaced when the one in force was written.
+    Outdated {
+        /// Epoch in force.
+        ours: u64,
+    },
 }
 
 impl Directory {
@@ -36,6 +41,9 @@ impl Directory {
             let (ours, theirs) = (current.snapshot(), policy.snapshot());
             if ours.lineage == theirs.lineage && ours.generation >= theirs.generation {
                 return Offer::Stale { ours: ours.generation };
+            }
+            if theirs.is_outdated_by(ours) {
+                return Offer::Outdated { ours: ours.epoch };
             }
         }
         self.remove(&name);
@@ -109,6 +117,28 @@ mod tests {
         assert!(directory.find(&KeyDigest::of("new")).is_none(), "a key that left the snapshot is revoked");
         directory.remove(&"acme".parse().unwrap());
         assert!(directory.is_empty() && directory.find(&KeyDigest::of("newer")).is_none());
+    }
+
+    #[test]
+    fn a_leader_that_was_replaced_is_not_followed() {
+        let written = |epoch, generation| {
+            let mut snapshot = policy(generation, "app").snapshot().clone();
+            snapshot.epoch = epoch;
+            TenantPolicy::new(snapshot).unwrap()
+        };
+        let mut directory = Directory::default();
+        for (epoch, generation, expected) in [
+            (0, 1, Offer::Applied),
+            (3, 2, Offer::Applied),
+            (2, 3, Offer::Outdated { ours: 3 }),
+            (3, 4, Offer::Applied),
+            (4, 5, Offer::Applied),
+            (4, 5, Offer::Stale { ours: 5 }),
+            // An operator that knows no epochs was put back: better followed than a policy that stands still.
+            (0, 6, Offer::Applied),
+        ] {
+            assert_eq!(directory.offer(written(epoch, generation)), expected, "epoch {epoch}");
+        }
     }
 
     #[test]

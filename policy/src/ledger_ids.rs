@@ -34,7 +34,7 @@ mod tests {
         let names =
             WINDOWS.iter().flat_map(|window| (0..LEDGER_SHARDS).map(|s| ledger_bucket(window.label(), s)));
         let ledgers = names.map(|name| (name.clone(), format!("id of {name}"))).collect();
-        let ids = LedgerIds::new(&Index { installation: "dev".into(), tenants: 0, ledgers });
+        let ids = LedgerIds::new(&Index { installation: "dev".into(), tenants: 0, ledgers, epoch: 0 });
         for window in WINDOWS {
             for shard in 0..LEDGER_SHARDS {
                 let id = ids.get(window, shard).map(ToString::to_string);

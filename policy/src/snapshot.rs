@@ -41,6 +41,10 @@ pub struct Snapshot {
     pub number: TenantNumber,
     /// Rises with every change: `max(stored + 1, Unix milliseconds)`.
     pub generation: u64,
+    /// How often the lease of the operators had changed hands when it was written: a leader that was replaced writes under an older
+    /// one. 0: written by an operator that knew no leaders.
+    #[serde(default)]
+    pub epoch: u64,
     /// Whether its keys are served.
     pub state: TenantState,
     /// Where its events go.
@@ -120,6 +124,9 @@ pub struct Index {
     pub tenants: u64,
     /// Ledger id of every ledger bucket: a bucket that was recreated has another.
     pub ledgers: BTreeMap<String, String>,
+    /// See [`Snapshot::epoch`].
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// A value that can be sealed.
@@ -137,11 +144,24 @@ impl Sealed for Index {
 }
 
 impl Snapshot {
-    /// Hash of what the snapshot says, without its generation and inputs: an unchanged one is not written again.
+    /// Whether it was written by a leader who had been replaced when `other` was.
+    pub fn is_outdated_by(&self, other: &Self) -> bool {
+        self.epoch != 0 && self.epoch < other.epoch
+    }
+
+    /// Hash of what the snapshot says, without its generation, epoch and inputs: an unchanged one is not written again.
     pub fn content_hash(&self) -> String {
-        let content = Self { generation: 0, inputs: BTreeMap::new(), ..self.clone() };
+        let content = Self { generation: 0, epoch: 0, inputs: BTreeMap::new(), ..self.clone() };
         // Serialising plain data into memory cannot fail; an empty text would only cause one more write.
         blake3::hash(&serde_json::to_vec(&content).unwrap_or_default()).to_hex().to_string()
+    }
+}
+
+impl Index {
+    /// Whether both say the same, whoever wrote them.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self { installation, tenants, ledgers, epoch: _ } = self;
+        (installation, tenants, ledgers) == (&other.installation, &other.tenants, &other.ledgers)
     }
 }
 

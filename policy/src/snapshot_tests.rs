@@ -3,6 +3,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 pub(crate) fn snapshot(limits: Vec<Limit>) -> Snapshot {
     Snapshot {
+        epoch: 0,
         tenant: "acme".parse().unwrap(),
         display_name: "Acme Corp".into(),
         lineage: "6b2e1a4c-0000-4000-8000-000000000001".into(),
@@ -61,7 +62,7 @@ fn no_changed_byte_goes_unnoticed() {
 #[test]
 fn one_kind_cannot_be_passed_off_as_another() {
     let (pair, trust) = signer();
-    let index = Index { installation: "dev".into(), tenants: 0, ledgers: BTreeMap::new() };
+    let index = Index { installation: "dev".into(), tenants: 0, ledgers: BTreeMap::new(), epoch: 3 };
     let mut sealed = seal(&pair, &index);
     assert_eq!(trust.open::<Snapshot>(&sealed), Err(SnapshotError::NotSealed));
     sealed[4] = Snapshot::KIND;
@@ -84,4 +85,24 @@ fn trust_files_name_what_is_wrong() {
     assert!(Trust::from_json(&format!(r#"{{"keys":{{"1":"{key}"}}}}"#)).is_ok());
     assert!(Trust::from_json(r#"{"keys":{"3":"AAAA"}}"#).unwrap_err().contains("keys.3"));
     assert!(Trust::from_json("{").is_err());
+}
+
+#[test]
+fn values_of_builds_without_epochs_and_with_them_are_read_by_each_other() {
+    let one = Snapshot { epoch: 7, ..snapshot(vec![]) };
+    let mut text = serde_json::to_value(&one).unwrap();
+    text.as_object_mut().unwrap().remove("epoch");
+    let old: Snapshot = serde_json::from_value(text).unwrap();
+    assert_eq!((old.epoch, old.content_hash()), (0, one.content_hash()), "a new leader writes nothing anew");
+    let index = r#"{"installation": "dev", "tenants": 1, "ledgers": {}}"#;
+    let old: Index = serde_json::from_str(index).unwrap();
+    let new = Index { epoch: 7, ..old.clone() };
+    assert!(old.epoch == 0 && old.says_the_same(&new));
+    // What an older build reads: it ignores fields that it does not know.
+    #[derive(serde::Deserialize)]
+    struct Older {
+        generation: u64,
+    }
+    let older: Older = serde_json::from_value(serde_json::to_value(&one).unwrap()).unwrap();
+    assert_eq!(older.generation, one.generation);
 }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use event::{Gate, gate};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,7 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    gate: Gate,
 }
 
 struct Inner {
@@ -51,7 +53,13 @@ struct Inner {
 impl Client {
     /// A pool without connections: they are opened when they are needed.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { inner: Arc::new(Inner { endpoint, idle: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { endpoint, idle: Mutex::default() }), gate: Gate::default() }
+    }
+
+    /// The same pool, which runs statements that return nothing ([`Query::run`]) only while `gate` is open.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// Where it connects to.
@@ -89,7 +97,12 @@ impl Client {
     /// once on a new connection if the statement allows it.
     async fn send(&self, query: &Query) -> Result<(Connection, Incoming), ClickHouseError> {
         let (url, body) = (query.url(), Bytes::copy_from_slice(query.sql.as_bytes()));
+        let pass = || match query.changes && !self.gate.is_open() {
+            true => Err(ClickHouseError::Unavailable(gate::CLOSED.to_owned())),
+            false => Ok(()),
+        };
         if let Some(mut connection) = self.idle() {
+            pass()?;
             match connection.send(&self.inner.endpoint, &url, body.clone()).await {
                 Err(ClickHouseError::Unavailable(_)) => {}
                 Err(ClickHouseError::Unknown(_)) if query.repeatable => {}
@@ -101,6 +114,7 @@ impl Client {
             }
         }
         let mut connection = Connection::open(&self.inner.endpoint).await?;
+        pass()?;
         match connection.send(&self.inner.endpoint, &url, body).await {
             Ok(response) => Ok((connection, response.into_body())),
             Err(error) => {
@@ -120,6 +134,8 @@ pub struct Query {
     limit: Duration,
     repeatable: bool,
     bare: bool,
+    /// It returns nothing, so it is there for what it changes.
+    changes: bool,
 }
 
 impl Query {
@@ -133,6 +149,7 @@ impl Query {
             limit: DEFAULT_LIMIT,
             repeatable: true,
             bare: false,
+            changes: false,
         }
     }
 
@@ -235,7 +252,8 @@ impl Query {
     ///
     /// # Errors
     /// See [`ClickHouseError`].
-    pub async fn run(self, client: &Client) -> Result<(), ClickHouseError> {
+    pub async fn run(mut self, client: &Client) -> Result<(), ClickHouseError> {
+        self.changes = true;
         self.limited(client, async |body: Incoming| collect(body).await.map(|_| ())).await
     }
 

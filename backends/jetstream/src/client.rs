@@ -9,6 +9,7 @@ use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::{ConnectOptions, Event, HeaderMap, HeaderValue, Message, ServerAddr};
 use bytes::Bytes;
+use event::{Gate, gate};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -58,6 +59,7 @@ pub enum ConnectError {
 pub struct Client {
     nats: async_nats::Client,
     connects: watch::Receiver<u64>,
+    gate: Gate,
 }
 
 impl Client {
@@ -90,7 +92,13 @@ impl Client {
             .connect(servers)
             .await
             .map_err(|error| ConnectError::Setup(error.to_string()))?;
-        Ok(Self { nats, connects })
+        Ok(Self { nats, connects, gate: Gate::default() })
+    }
+
+    /// The same connection, which sends changes only while `gate` is open.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// The connection itself, for core NATS: recall requests and wake-ups.
@@ -146,6 +154,9 @@ impl Client {
         }
         let mut connects = self.connects.clone();
         let connection = self.connection();
+        if changes_something(&subject) && !self.gate.is_open() {
+            return Err(Fault::Refused { code: code::GATE_CLOSED, text: gate::CLOSED.to_owned() });
+        }
         let answer = self.nats.send_request(subject, request.timeout(None));
         tokio::pin!(answer);
         loop {
@@ -206,6 +217,18 @@ impl Client {
     }
 }
 
+/// Whether a request to this subject changes streams or what is in them. Consumers are none of it: here they only read.
+fn changes_something(subject: &str) -> bool {
+    match subject.strip_prefix(API_PREFIX) {
+        None => true,
+        Some(call) => {
+            let changes =
+                ["STREAM.CREATE.", "STREAM.UPDATE.", "STREAM.DELETE.", "STREAM.PURGE.", "STREAM.MSG.DELETE."];
+            changes.iter().any(|change| call.starts_with(change))
+        }
+    }
+}
+
 /// 50 ms at first, then doubling up to 2 s, so that a restarted server is found quickly and a dead one is not hammered.
 fn reconnect_delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
@@ -220,5 +243,35 @@ fn report(event: &Event) {
         Event::ServerError(error) => tracing::warn!(%error, "NATS server error"),
         Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),
         Event::LameDuckMode | Event::Draining | Event::Closed => tracing::info!(%event, "NATS"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_told_from_reads_by_their_subject() {
+        for change in [
+            "$KV.policy.index",
+            "lane.tenant.acme",
+            "$JS.API.STREAM.CREATE.KV_policy",
+            "$JS.API.STREAM.UPDATE.KV_policy",
+            "$JS.API.STREAM.DELETE.KV_policy",
+            "$JS.API.STREAM.PURGE.KV_policy",
+            "$JS.API.STREAM.MSG.DELETE.KV_policy",
+        ] {
+            assert!(changes_something(change), "{change}");
+        }
+        for read in [
+            "$JS.API.DIRECT.GET.KV_policy.$KV.policy.index",
+            "$JS.API.STREAM.INFO.KV_policy",
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.MSG.GET.KV_policy",
+            "$JS.API.CONSUMER.CREATE.KV_policy.x",
+            "$JS.API.CONSUMER.MSG.NEXT.KV_policy.x",
+        ] {
+            assert!(!changes_something(read), "{read}");
+        }
     }
 }

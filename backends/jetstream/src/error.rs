@@ -48,6 +48,8 @@ pub mod code {
     pub const NOT_CONNECTED: u64 = 1;
     /// Not JetStream's: the client refused to send it (larger than the server takes, or not a subject or header).
     pub const NOT_SENDABLE: u64 = 2;
+    /// Not JetStream's: this process may not change anything any more, so nothing was sent.
+    pub const GATE_CLOSED: u64 = 3;
 }
 
 /// Why a request did not succeed.

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use event::Gate;
+use vaultrs::client::VaultClient;
+use vaultrs::error::ClientError;
+
 use crate::error::VaultError;
 use crate::session::Session;
 
@@ -29,6 +33,7 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Client {
     pub(crate) session: Arc<Session>,
+    gate: Gate,
 }
 
 impl Client {
@@ -37,7 +42,23 @@ impl Client {
     /// # Errors
     /// [`VaultError::Invalid`] when the address is not a URL.
     pub fn new(config: Config) -> Result<Self, VaultError> {
-        Ok(Self { session: Arc::new(Session::new(config)?) })
+        Ok(Self { session: Arc::new(Session::new(config)?), gate: Gate::default() })
+    }
+
+    /// The same login, which changes keys and policies and signs only while `gate` is open.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// A call that changes something, or speaks for the platform.
+    pub(crate) async fn change<T, F, Fut>(&self, path: &str, call: F) -> Result<T, VaultError>
+    where
+        F: Fn(Arc<VaultClient>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, ClientError>> + Send,
+        T: Send,
+    {
+        self.session.call_behind(&self.gate, path, call).await
     }
 
     /// Whether Vault answers and our login is good.

@@ -47,7 +47,7 @@ impl Client {
                 data::sign(&*client, TRANSIT, SIGNING_KEY, &input, Some(&mut options)).await
             }
         };
-        let answer = self.session.call(&path, call).await?;
+        let answer = self.change(&path, call).await?;
         let (key_version, bytes) = versioned(&answer.signature).ok_or_else(|| unreadable(&path))?;
         Ok(Signature { key_version, bytes })
     }

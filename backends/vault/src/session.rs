@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::Gate;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::instrument::WithSubscriber;
@@ -69,7 +70,22 @@ impl Session {
         Fut: Future<Output = Result<T, ClientError>> + Send,
         T: Send,
     {
+        self.call_behind(&Gate::default(), path, call).await
+    }
+
+    /// The same if `gate` is open when it is about to be sent: a login may take seconds.
+    pub async fn call_behind<T, F, Fut>(&self, gate: &Gate, path: &str, call: F) -> Result<T, VaultError>
+    where
+        F: Fn(Arc<VaultClient>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, ClientError>> + Send,
+        T: Send,
+    {
+        let pass = || match gate.is_open() {
+            true => Ok(()),
+            false => Err(VaultError::Unavailable(event::gate::CLOSED.to_owned())),
+        };
         let login = self.login(None).await?;
+        pass()?;
         let error = match quietly(call(login.client)).await {
             Ok(value) => return Ok(value),
             Err(error) => VaultError::of(&error, path),
@@ -82,6 +98,7 @@ impl Session {
         if again.number == login.number {
             return Err(error);
         }
+        pass()?;
         quietly(call(again.client)).await.map_err(|error| VaultError::of(&error, path))
     }
 

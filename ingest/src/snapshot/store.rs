@@ -76,6 +76,10 @@ impl Policies {
             Offer::Stale { ours } if ours > snapshot.generation => {
                 Err(format!("generation {} is older than {ours}", snapshot.generation))
             }
+            Offer::Outdated { ours } => Err(format!(
+                "epoch {} is older than {ours}: its writer does not lead any more",
+                snapshot.epoch
+            )),
             Offer::Applied | Offer::Stale { .. } => Ok(()),
         }
     }

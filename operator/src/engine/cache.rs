@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::Resource;
 use kube::core::DeserializeGuard;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::ObjectKey;
@@ -14,7 +14,11 @@ use super::ObjectKey;
 pub struct Cache<K> {
     state: RwLock<State<K>>,
     synced: watch::Sender<bool>,
+    /// Who follows the changes; nobody as long as another process leads.
+    listener: Mutex<Option<Listener<K>>>,
 }
+
+type Listener<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 struct State<K> {
     held: BTreeMap<ObjectKey, Held<K>>,
@@ -40,7 +44,7 @@ pub struct Change<K> {
 impl<K> Default for Cache<K> {
     fn default() -> Self {
         let state = State { held: BTreeMap::new(), version: 0 };
-        Self { state: RwLock::new(state), synced: watch::Sender::new(false) }
+        Self { state: RwLock::new(state), synced: watch::Sender::new(false), listener: Mutex::default() }
     }
 }
 
@@ -98,6 +102,24 @@ impl<K: Resource> Cache<K> {
         *self.synced.borrow()
     }
 
+    /// Tells `listener` of everything that is held, as if it had just come, and from then on of every change that is heard of.
+    pub fn listen(&self, listener: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        let mut slot = self.listener.lock();
+        let all = self.state.read().all();
+        all.iter().for_each(&listener);
+        *slot = Some(Box::new(listener));
+    }
+
+    /// Makes a change that was heard of, and tells the listener when it is made.
+    pub fn heard(&self, change: impl FnOnce(&Self) -> Vec<Change<K>>) {
+        // Held meanwhile, so that whoever begins to listen misses nothing.
+        let listener = self.listener.lock();
+        let changes = change(self);
+        if let Some(listener) = listener.as_ref() {
+            changes.iter().for_each(listener);
+        }
+    }
+
     /// Takes over an object that was heard of or that we wrote ourselves; an older one than held changes nothing.
     pub fn apply(&self, object: DeserializeGuard<K>) -> Option<Change<K>> {
         self.state.write().apply(object)
@@ -139,6 +161,16 @@ impl<K> Held<K> {
 }
 
 impl<K: Resource> State<K> {
+    /// Everything that is held, as if it were new.
+    fn all(&self) -> Vec<Change<K>> {
+        let new = |(key, held): (&ObjectKey, &Held<K>)| Change {
+            key: key.clone(),
+            old: None,
+            new: held.readable(),
+        };
+        self.held.iter().map(new).collect()
+    }
+
     fn apply(&mut self, object: DeserializeGuard<K>) -> Option<Change<K>> {
         let key = ObjectKey::of(&object);
         let version = version_of(&object);
@@ -206,6 +238,22 @@ mod tests {
             changes.iter().map(|c| (c.key.to_string(), c.old.is_some(), c.new.is_some())).collect();
         assert_eq!(summary, [("b/x".to_owned(), true, true), ("a/x".to_owned(), true, false)]);
         assert_eq!(cache.in_namespace("a").len(), 1);
+    }
+
+    #[test]
+    fn whoever_begins_to_listen_hears_of_everything_once() {
+        let cache = Arc::new(Cache::default());
+        cache.heard(|cache| cache.replace(vec![key("a", "x", 1), key("a", "y", 2)]));
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (to, held) = (told.clone(), Arc::downgrade(&cache));
+        cache.listen(move |change| {
+            let readable = held.upgrade().is_some_and(|cache| cache.get(&change.key).is_some());
+            to.lock().push((change.key.name.clone(), change.old.is_some(), readable));
+        });
+        cache.heard(|cache| cache.apply(key("a", "y", 3)).into_iter().collect());
+        cache.heard(|cache| cache.apply(key("a", "y", 3)).into_iter().collect());
+        let expected = [("x", false), ("y", false), ("y", true)];
+        assert_eq!(*told.lock(), expected.map(|(name, old)| (name.to_owned(), old, true)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! (`queue`), and who looks (`worker`). It knows no kind.
 //!
 //! ```text
-//! kube-apiserver -> watch -> Cache --+-> on_change -> Queue -> worker -> reconcile -> Action -> Queue
+//! kube-apiserver -> watch -> Cache --+-> listener -> Queue -> worker -> reconcile -> Action -> Queue
 //!                                    '-> read by reconcilers
 //! ```
 

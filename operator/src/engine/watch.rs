@@ -9,10 +9,10 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use super::{Cache, Change, ObjectKey};
+use super::{Cache, ObjectKey};
 
-/// Watches for ever; the watch heals itself with growing delays. `on_change` runs after the cache holds the change.
-pub async fn run<K>(client: kube::Client, cache: &Cache<K>, on_change: impl Fn(&Change<K>))
+/// Watches for ever; the watch heals itself with growing delays. Listeners hear of a change after the cache holds it.
+pub async fn run<K>(client: kube::Client, cache: &Cache<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -20,27 +20,21 @@ where
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut list = Vec::new();
     while let Some(event) = events.next().await {
-        let complete = matches!(event, Ok(Event::InitDone));
-        let changes = match event {
-            Ok(Event::Init) => {
-                list.clear();
-                Vec::new()
+        match event {
+            Ok(Event::Init) => list.clear(),
+            Ok(Event::InitApply(object)) => list.push(trimmed(object)),
+            Ok(Event::InitDone) => {
+                let list = std::mem::take(&mut list);
+                cache.heard(|cache| cache.replace(list));
+                cache.mark_synced();
             }
-            Ok(Event::InitApply(object)) => {
-                list.push(trimmed(object));
-                Vec::new()
+            Ok(Event::Apply(object)) => {
+                cache.heard(|cache| cache.apply(trimmed(object)).into_iter().collect());
             }
-            Ok(Event::InitDone) => cache.replace(std::mem::take(&mut list)),
-            Ok(Event::Apply(object)) => cache.apply(trimmed(object)).into_iter().collect(),
-            Ok(Event::Delete(object)) => cache.delete(&ObjectKey::of(&object)).into_iter().collect(),
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "watch failed; trying again");
-                Vec::new()
+            Ok(Event::Delete(object)) => {
+                cache.heard(|cache| cache.delete(&ObjectKey::of(&object)).into_iter().collect());
             }
-        };
-        changes.iter().for_each(&on_change);
-        if complete {
-            cache.mark_synced();
+            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed; trying again"),
         }
     }
 }

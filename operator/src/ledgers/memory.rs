@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::controllers::write::MANAGER;
+use crate::errors::status_code;
 
 /// The ConfigMap, in the platform's namespace.
 const NAME: &str = "meterplane-ledgers";
@@ -24,6 +25,8 @@ pub struct Memory {
     ledgers: BTreeMap<String, (String, u64)>,
     saved: BTreeMap<String, (String, u64)>,
     saved_at: Option<Instant>,
+    /// What a write must expect; `None` while there is no ConfigMap.
+    version: Option<String>,
 }
 
 impl Memory {
@@ -36,10 +39,11 @@ impl Memory {
                 None
             }
         };
+        let version = found.as_ref().and_then(ResourceExt::resource_version);
         let data = found.and_then(|map| map.data).unwrap_or_default();
         let ledgers: BTreeMap<_, _> =
             data.into_iter().filter_map(|(name, text)| Some((name, parse(&text)?))).collect();
-        Self { saved: ledgers.clone(), ledgers, saved_at: None }
+        Self { saved: ledgers.clone(), ledgers, saved_at: None, version }
     }
 
     /// Remembers a sequence; `false` when this ledger had a higher one before.
@@ -68,14 +72,30 @@ impl Memory {
         let data: BTreeMap<&String, String> =
             self.ledgers.iter().map(|(name, (id, sequence))| (name, format!("{id} {sequence}"))).collect();
         let map = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME}, "data": data,
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": NAME, "resourceVersion": self.version}, "data": data,
         });
-        let params = PatchParams::apply(MANAGER).force();
-        match api(ctx).patch(NAME, &params, &Patch::Apply(&map)).await {
-            Ok(_) => self.saved = self.ledgers.clone(),
+        // With the version that it rests on, or as a new one: a leader of yesterday overwrites nothing.
+        let written = match &self.version {
+            Some(_) => api(ctx).patch(NAME, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&map)).await,
+            None => create(ctx, map).await,
+        };
+        match written {
+            Ok(map) => (self.saved, self.version) = (self.ledgers.clone(), map.resource_version()),
+            Err(error) if matches!(status_code(&error), Some(404 | 409)) => {
+                tracing::warn!(%error, "what is known of the quota ledgers was changed by somebody else; it is read again");
+                self.version =
+                    api(ctx).get_opt(NAME).await.ok().flatten().and_then(|map| map.resource_version());
+            }
             Err(error) => tracing::warn!(%error, "what is known of the quota ledgers was not remembered"),
         }
     }
+}
+
+async fn create(ctx: &Context, map: Value) -> Result<ConfigMap, kube::Error> {
+    let map = serde_json::from_value(map).map_err(kube::Error::SerdeError)?;
+    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    api(ctx).create(&params, &map).await
 }
 
 fn api(ctx: &Context) -> Api<ConfigMap> {

@@ -70,6 +70,8 @@ pub enum Entitlement {
 pub struct Material<'a> {
     /// The tenant.
     pub tenant: &'a TenantName,
+    /// The epoch under which it is written.
+    pub epoch: u64,
     /// Whose data they are, and where they go.
     pub place: Place,
     /// Whether its keys are served.
@@ -179,7 +181,7 @@ pub fn assemble(material: Material<'_>) -> Result<Assembled, Unassembled> {
         generation: next_generation(previous, material.now_ms),
         now_ms: material.now_ms,
     })?;
-    let mut snapshot = compiled.snapshot;
+    let mut snapshot = Snapshot { epoch: material.epoch, ..compiled.snapshot };
     keep(&mut snapshot, previous, &kept, &order, &material.seeded);
     keep_access(&mut snapshot, previous, &kept_access);
     Ok(Assembled { snapshot, next_change_ms: compiled.next_change_ms })

@@ -14,6 +14,7 @@ pub(crate) fn snapshot_of(limits: &[(&str, u64)]) -> Snapshot {
         lineage: LINEAGE.into(),
         number: TenantNumber(1),
         generation: 5,
+        epoch: 1,
         state: TenantState::Active,
         lane: Lane::Dedicated("acme".parse().unwrap()),
         retention_days: 90,
@@ -95,6 +96,7 @@ fn material<'a>(
 ) -> Material<'a> {
     Material {
         tenant,
+        epoch: 1,
         place: Place { lineage: LINEAGE.into(), lane: Lane::Dedicated(tenant.clone()), retention_days: 90 },
         state: TenantState::Active,
         entitlement,

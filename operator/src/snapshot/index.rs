@@ -42,9 +42,10 @@ async fn write(ctx: &Context, swept: &mut bool) -> Result<(), WriteError> {
         installation: ctx.settings.installation.clone(),
         tenants: ctx.publications.list().len() as u64,
         ledgers: ctx.ledgers.get().ids,
+        epoch: ctx.store.epoch(),
     };
-    if stored.value.as_ref() != Some(&index) {
-        let revision = ctx.store.put_index(&index, stored.revision).await?;
+    if !stored.value.as_ref().is_some_and(|stored| stored.says_the_same(&index)) {
+        let revision = ctx.store.put_index(&index, &stored).await?;
         tracing::info!(revision, tenants = index.tenants, "index written");
     }
     Ok(())

@@ -73,7 +73,7 @@ pub async fn publish(ctx: &Context, request: Request<'_>) -> Result<Published, P
     let (revision, snapshot) = match unchanged {
         Some(previous) => (request.stored.revision, previous.clone()),
         None => {
-            let revision = ctx.store.put(&assembled.snapshot, request.stored.revision).await?;
+            let revision = ctx.store.put(&assembled.snapshot, request.stored).await?;
             ctx.metrics.snapshot("written");
             let (tenant, limits) = (request.name.as_str(), assembled.snapshot.limits.len());
             tracing::info!(
@@ -101,7 +101,7 @@ pub async fn withdraw(
 ) -> Result<u64, crate::errors::Failure> {
     let mut revision = stored.revision;
     if stored.value.is_some() {
-        revision = ctx.store.delete(name, stored.revision).await?;
+        revision = ctx.store.delete(name, stored).await?;
         ctx.metrics.snapshot("deleted");
         tracing::info!(tenant = name.as_str(), revision, "snapshot deleted");
     }
@@ -146,6 +146,7 @@ fn material<'a>(ctx: &Context, request: &Request<'a>, before: Before, now_ms: i6
     let accepted = |key: &ObjectKey| judge::key(request.plan, &declared, key).is_ok();
     Material {
         tenant: request.name,
+        epoch: ctx.store.epoch(),
         place: request.place.clone(),
         state: request.state,
         entitlement: request.entitlement.clone(),

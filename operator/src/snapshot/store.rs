@@ -1,5 +1,7 @@
 //! The policy bucket: signed values, compare-and-set.
 
+use std::sync::Arc;
+
 use event::TenantName;
 use event::names::{POLICY_INDEX_KEY, POLICY_KEY_PREFIX};
 use jetstream::{Bucket, Entry};
@@ -7,12 +9,14 @@ use parking_lot::RwLock;
 use policy::snapshot::{Draft, Index, Sealed, Snapshot, SnapshotError, Trust};
 
 use crate::errors::{Failure, System};
+use crate::leadership::Term;
 
 /// The bucket, and the keys that sign and verify what is in it.
 pub struct Store {
     bucket: Bucket,
     vault: vault::Client,
     trust: RwLock<Trust>,
+    term: Arc<Term>,
 }
 
 /// What stands under a key.
@@ -40,10 +44,14 @@ impl Store {
     ///
     /// # Errors
     /// When NATS or Vault fails.
-    pub async fn open(client: &jetstream::Client, vault: vault::Client) -> Result<Self, Failure> {
+    pub async fn open(
+        client: &jetstream::Client,
+        vault: vault::Client,
+        term: Arc<Term>,
+    ) -> Result<Self, Failure> {
         let bucket = Bucket::open(client, event::names::POLICY_BUCKET).await?;
         let trust = Trust::new(vault.public_keys().await?);
-        Ok(Self { bucket, vault, trust: RwLock::new(trust) })
+        Ok(Self { bucket, vault, trust: RwLock::new(trust), term })
     }
 
     /// The tenant's snapshot.
@@ -77,28 +85,47 @@ impl Store {
         Ok(all)
     }
 
-    /// Signs and writes a tenant's snapshot over revision `expected`. Returns its revision.
+    /// The epoch under which this process writes.
+    pub fn epoch(&self) -> u64 {
+        self.term.epoch()
+    }
+
+    /// Signs and writes a tenant's snapshot over what was read. Returns its revision.
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub async fn put(&self, snapshot: &Snapshot, expected: u64) -> Result<u64, WriteError> {
-        self.write(&snapshot.tenant.policy_key(), snapshot, expected).await
+    pub async fn put(&self, snapshot: &Snapshot, over: &Stored<Snapshot>) -> Result<u64, WriteError> {
+        self.succeeds(over.value.as_ref().map(|stored| stored.epoch))?;
+        self.write(&snapshot.tenant.policy_key(), snapshot, over.revision).await
     }
 
-    /// Signs and writes the index over revision `expected`.
+    /// Signs and writes the index over what was read.
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub async fn put_index(&self, index: &Index, expected: u64) -> Result<u64, WriteError> {
-        self.write(POLICY_INDEX_KEY, index, expected).await
+    pub async fn put_index(&self, index: &Index, over: &Stored<Index>) -> Result<u64, WriteError> {
+        self.succeeds(over.value.as_ref().map(|stored| stored.epoch))?;
+        self.write(POLICY_INDEX_KEY, index, over.revision).await
     }
 
-    /// Deletes a tenant's snapshot at revision `expected`: its keys are unknown from then on.
+    /// Deletes a tenant's snapshot as it was read: its keys are unknown from then on.
     ///
     /// # Errors
     /// When NATS fails or the revision is another.
-    pub async fn delete(&self, tenant: &TenantName, expected: u64) -> Result<u64, Failure> {
-        Ok(self.bucket.delete(&tenant.policy_key(), expected).await?)
+    pub async fn delete(&self, tenant: &TenantName, over: &Stored<Snapshot>) -> Result<u64, Failure> {
+        self.succeeds(over.value.as_ref().map(|stored| stored.epoch))?;
+        Ok(self.bucket.delete(&tenant.policy_key(), over.revision).await?)
+    }
+
+    /// Nothing is written over what a later leader wrote; that there is one ends this one.
+    fn succeeds(&self, stored: Option<u64>) -> Result<(), Failure> {
+        let (ours, theirs) = (self.epoch(), stored.unwrap_or_default());
+        if theirs <= ours {
+            return Ok(());
+        }
+        self.term.close();
+        let detail = format!("written by the leader of epoch {theirs}; this process led with {ours}");
+        Err(Failure::Conflict { system: System::Nats, detail })
     }
 
     async fn read<T: Sealed>(&self, key: &str) -> Result<Stored<T>, Failure> {

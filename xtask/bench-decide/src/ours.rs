@@ -231,6 +231,7 @@ fn snapshot(tenant: &str, secret: &str, limits: Vec<Limit>) -> Snapshot {
     let name = tenant.parse().unwrap_or_else(|_| fail("the tenant's name is wrong"));
     let lineage = "6b2e1a4c-0000-4000-8000-000000000001".to_owned();
     Snapshot {
+        epoch: 0,
         number: event::TenantNumber(1),
         lane: event::Lane::Dedicated(name),
         retention_days: 90,

@@ -93,7 +93,7 @@ impl Client {
             let (name, text) = (name.clone(), text.clone());
             async move { sys::policy::set(&*client, &name, &text).await }
         };
-        self.session.call(&format!("sys/policy/{name}"), call).await
+        self.change(&format!("sys/policy/{name}"), call).await
     }
 
     async fn delete_policy(&self, tenant: &TenantName) -> Result<(), VaultError> {
@@ -102,7 +102,7 @@ impl Client {
             let name = name.clone();
             async move { sys::policy::delete(&*client, &name).await }
         };
-        self.session.call(&format!("sys/policy/{name}"), call).await
+        self.change(&format!("sys/policy/{name}"), call).await
     }
 
     /// Harmless when the key is there: Vault keeps it.
@@ -120,7 +120,7 @@ impl Client {
                 transit::key::create(&*client, TRANSIT, &name, Some(&mut options)).await
             }
         };
-        self.session.call(&format!("{TRANSIT}/keys/{name}"), call).await
+        self.change(&format!("{TRANSIT}/keys/{name}"), call).await
     }
 
     async fn allow_deletion(&self, tenant: &TenantName, allowed: bool) -> Result<(), VaultError> {
@@ -133,7 +133,7 @@ impl Client {
                 transit::key::update(&*client, TRANSIT, &name, Some(&mut options)).await
             }
         };
-        self.session.call(&format!("{TRANSIT}/keys/{name}/config"), call).await
+        self.change(&format!("{TRANSIT}/keys/{name}/config"), call).await
     }
 
     async fn delete_key(&self, tenant: &TenantName) -> Result<(), VaultError> {
@@ -142,7 +142,7 @@ impl Client {
             let name = name.clone();
             async move { transit::key::delete(&*client, TRANSIT, &name).await }
         };
-        self.session.call(&format!("{TRANSIT}/keys/{name}"), call).await
+        self.change(&format!("{TRANSIT}/keys/{name}"), call).await
     }
 }
 
