@@ -14,7 +14,7 @@ const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
 /// Every port of the platform by name. A part's ports begin with its name.
-pub const NAMES: [&str; 39] = [
+pub const NAMES: [&str; 40] = [
     "etcd",
     "etcd-peer",
     "kube-apiserver",
@@ -32,6 +32,7 @@ pub const NAMES: [&str; 39] = [
     "vault",
     "vault-cluster",
     "operator-admin",
+    "operator-2-admin",
     "ingest-1",
     "ingest-1-admin",
     "ingest-2",

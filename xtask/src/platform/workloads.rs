@@ -17,6 +17,8 @@ pub const ALL: [&str; 5] = ["operator", "ingest-1", "ingest-2", "sink", "console
 pub const INSERTS_PER_SECOND: u32 = 80;
 /// Most ingest pods of one platform: they have their ports.
 pub const PODS_MAX: usize = 8;
+/// A second operator, which stands by.
+pub const SECOND_OPERATOR: &str = "operator-2";
 /// Most sinks of one platform.
 pub const SINKS_MAX: usize = 4;
 
@@ -34,7 +36,9 @@ pub fn sink(n: usize) -> String {
 
 /// Whether a part is one of ours.
 pub(super) fn is_known(name: &str) -> bool {
-    ALL.contains(&name) || with_replicas(PODS_MAX, SINKS_MAX).iter().any(|known| known == name)
+    ALL.contains(&name)
+        || name == SECOND_OPERATOR
+        || with_replicas(PODS_MAX, SINKS_MAX).iter().any(|known| known == name)
 }
 
 /// The deployable that a workload is a replica of: its program, its service account, its users.
@@ -76,7 +80,7 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
         env.set("MP_NATS_MONITOR_URLS", nats::monitor_urls(site)?);
         env.set("MP_ENDPOINT", site.url("ingest-1")?);
     }
-    if matches!(component, "ingest" | "sink") {
+    if matches!(component, "ingest" | "sink" | "operator") {
         env.set("MP_POD_NAME", workload);
     }
     if component == "sink" {
@@ -132,6 +136,7 @@ mod tests {
         let count = |of| with_replicas(8, 2).iter().filter(|name| component(name) == of).count();
         assert_eq!((count("ingest"), count("sink")), (8, 2));
         assert!(is_known("ingest-8") && is_known("sink") && !is_known("ingest-9"));
+        assert!(is_known(SECOND_OPERATOR) && component(SECOND_OPERATOR) == "operator");
         assert!(is_known("sink-4") && !is_known("sink-5") && !is_known("sink-1"));
     }
 

@@ -45,7 +45,13 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
 }
 
 /// Creates the tenants and waits until all their limits are ready.
-fn load(job: &Job<'_>, world: &World, proxy: &Proxy, tenants: usize, round: &mut Round) -> Result<()> {
+pub(super) fn load(
+    job: &Job<'_>,
+    world: &World,
+    proxy: &Proxy,
+    tenants: usize,
+    round: &mut Round,
+) -> Result<()> {
     let task = job.progress.task("tenants", &format!("{tenants} with {RULES} rules each"));
     task.measured(tenants as u64);
     let began = Instant::now();

@@ -28,6 +28,7 @@ mod quotas;
 mod report;
 pub mod rollups;
 mod steady;
+mod takeover;
 mod world;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ pub enum Name {
     Enforcement,
     /// Many tenants created at once, an idle operator, one that is killed: how soon all is in force, and what is written.
     Steady,
+    /// Two operators: the leader frozen or ended at any moment is followed within seconds, and changes nothing when it wakes.
+    Takeover,
 }
 
 /// How large.
@@ -123,7 +126,7 @@ pub struct Args {
     /// Leave pods and NATS alone: then nothing may be left unused either.
     #[arg(long)]
     calm: bool,
-    /// Put in a fault that the proof must find (`moves`, `mixed`): then it must fail.
+    /// Put in a fault that the proof must find (`moves`, `mixed`, `takeover`): then it must fail.
     #[arg(long)]
     planted: bool,
     /// Tenants of `enforcement` and `steady`, when the machine has no room for as many as its scale says.
@@ -176,6 +179,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Quotas => quotas::round(&job, seed)?,
             Name::Enforcement => enforcement::round(&job, seed)?,
             Name::Steady => steady::round(&job, seed)?,
+            Name::Takeover => takeover::round(&job, seed)?,
             Name::Faults => conservation::round(&job, seed)?,
             Name::CrashPoints => crash_points::round(&job, seed)?,
             Name::Moves => moves::round(&job, seed)?,
