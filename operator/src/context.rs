@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::belonging::Belonging;
+use crate::engine::queue::GroupOf;
 use crate::engine::{Cache, ObjectKey, Queue};
 use crate::fleet::Fleet;
 use crate::ledgers::Known;
@@ -49,7 +50,6 @@ pub struct Settings {
 }
 
 /// The queues of the controllers.
-#[derive(Default)]
 pub struct Queues {
     /// Plans.
     pub plan: Arc<Queue>,
@@ -70,6 +70,26 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// Empty ones, whose workers tenants share: what lies in a tenant's namespaces is the tenant's.
+    pub fn new(belonging: &Arc<Belonging>) -> Self {
+        let belonging = belonging.clone();
+        let group_of: GroupOf = Arc::new(move |key: &ObjectKey| match key.namespace.as_str() {
+            "" => key.name.clone(),
+            namespace => belonging.holder(namespace).unwrap_or_else(|| namespace.to_owned()),
+        });
+        let queue = |controller| Arc::new(Queue::grouped(controller, group_of.clone()));
+        Self {
+            plan: queue("plan"),
+            tenant: queue("tenant"),
+            slice: queue("slice"),
+            query_user: queue("queryuser"),
+            lane_pool: queue("lanepool"),
+            usage_limit: queue("usagelimit"),
+            access_policy: queue("accesspolicy"),
+            api_key: queue("apikey"),
+        }
+    }
+
     /// All, under the names of their controllers.
     pub fn all(&self) -> [(&'static str, &Arc<Queue>); 8] {
         [
@@ -82,6 +102,11 @@ impl Queues {
             ("accesspolicy", &self.access_policy),
             ("apikey", &self.api_key),
         ]
+    }
+
+    /// What is queued from now on was there before (`true`), or has just changed (`false`).
+    pub fn initial(&self, initial: bool) {
+        self.all().iter().for_each(|(_, queue)| queue.initial(initial));
     }
 }
 
@@ -120,7 +145,7 @@ pub struct Context {
     /// Queues.
     pub queues: Queues,
     /// Which namespace belongs to whom.
-    pub belonging: Belonging,
+    pub belonging: Arc<Belonging>,
     /// Digests of the keys in Secrets.
     pub records: KeyRecords,
     /// What stands in the policy bucket.

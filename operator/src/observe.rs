@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -45,6 +46,14 @@ pub struct Metrics {
     registry: Arc<Registry>,
     reconciles: Family<Outcome, Counter>,
     errors: Family<Category, Counter>,
+    terminal: Family<Controller, Counter>,
+    panics: Family<Controller, Counter>,
+    waits: Family<Name, Histogram>,
+    works: Family<Name, Histogram>,
+    unfinished: Family<Name, Gauge<f64, AtomicU64>>,
+    longest: Family<Name, Gauge<f64, AtomicU64>>,
+    slowed: Family<Name, Gauge>,
+    storms: Family<Name, Counter>,
     seconds: Family<Controller, Histogram>,
     active: Family<Controller, Gauge>,
     workers: Family<Controller, Gauge>,
@@ -66,11 +75,20 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
-        let seconds = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let histogram = (|| Histogram::new(SECONDS)) as fn() -> Histogram;
+        let seconds = Family::new_with_constructor(histogram);
         let metrics = Self {
             registry: Arc::default(),
             reconciles: Family::default(),
             errors: Family::default(),
+            terminal: Family::default(),
+            panics: Family::default(),
+            waits: Family::new_with_constructor(histogram),
+            works: Family::new_with_constructor(histogram),
+            unfinished: Family::default(),
+            longest: Family::default(),
+            slowed: Family::default(),
+            storms: Family::default(),
             seconds,
             active: Family::default(),
             workers: Family::default(),
@@ -103,6 +121,17 @@ impl Default for Metrics {
         );
         registry.register(format!("{runtime}_active_workers"), "Workers at work", m.active.clone());
         registry.register(format!("{runtime}_max_concurrent_reconciles"), "Workers", m.workers.clone());
+        registry.register(
+            format!("{runtime}_terminal_reconcile_errors"),
+            "Failed reconciles that a repetition alone does not mend",
+            m.terminal.clone(),
+        );
+        registry.register(
+            format!("{runtime}_reconcile_panics"),
+            "Reconciles that panicked",
+            m.panics.clone(),
+        );
+        register_queues(&mut registry, m);
         registry.register("workqueue_depth", "Objects waiting for a worker", m.depth.clone());
         registry.register("workqueue_adds", "Objects ever queued", m.adds.clone());
         registry.register(
@@ -156,10 +185,39 @@ impl Default for Metrics {
     }
 }
 
+fn register_queues(registry: &mut Registry, m: &Metrics) {
+    registry.register("workqueue_queue_duration_seconds", "Time ready and without a worker", m.waits.clone());
+    registry.register("workqueue_work_duration_seconds", "Time with a worker", m.works.clone());
+    registry.register(
+        "workqueue_unfinished_work_seconds",
+        "Time that workers have been at what they have, in sum",
+        m.unfinished.clone(),
+    );
+    registry.register(
+        "workqueue_longest_running_processor_seconds",
+        "Time that the slowest worker has been at what it has",
+        m.longest.clone(),
+    );
+    registry.register(
+        "meterplane_slowed_objects",
+        "Objects that were looked at so often that they are slowed; the log names them",
+        m.slowed.clone(),
+    );
+    registry.register(
+        "meterplane_reconcile_storms",
+        "Times that an object began to be slowed",
+        m.storms.clone(),
+    );
+}
+
 impl Metrics {
     /// The metrics of one controller with `workers` workers.
     pub fn controller(&self, name: &'static str, workers: usize) -> ControllerMetrics {
-        self.workers.get_or_create(&Controller { controller: name }).set(workers as i64);
+        let controller = Controller { controller: name };
+        self.workers.get_or_create(&controller).set(workers as i64);
+        // There from the start, so that a rate over them sees the first.
+        drop(self.panics.get_or_create(&controller));
+        drop(self.terminal.get_or_create(&controller));
         ControllerMetrics { name, all: self.clone() }
     }
 
@@ -169,6 +227,10 @@ impl Metrics {
         self.depth.get_or_create(&name).set(depth.ready as i64);
         store(&self.adds.get_or_create(&name), depth.added);
         store(&self.retries.get_or_create(&name), depth.retried);
+        store(&self.storms.get_or_create(&name), depth.storms);
+        self.slowed.get_or_create(&name).set(depth.slowed as i64);
+        self.unfinished.get_or_create(&name).set(depth.unfinished.as_secs_f64());
+        self.longest.get_or_create(&name).set(depth.longest.as_secs_f64());
     }
 
     /// Notes how many objects of a kind cannot be read.
@@ -247,6 +309,11 @@ impl ControllerMetrics {
         self.name
     }
 
+    /// A key was ready for so long.
+    pub fn waited(&self, waited: Duration) {
+        self.all.waits.get_or_create(&Name { name: self.name }).observe(waited.as_secs_f64());
+    }
+
     /// Begins a reconcile.
     pub fn begin(&self) -> Step {
         self.all.active.get_or_create(&Controller { controller: self.name }).inc();
@@ -273,10 +340,19 @@ impl Step {
     }
 
     /// It failed.
-    pub fn fail(mut self, _action: Action, category: &'static str) {
+    pub fn fail(mut self, category: &'static str) {
         self.result = "error";
         let controller = self.metrics.name;
+        if matches!(category, "denied" | "defect") {
+            self.metrics.all.terminal.get_or_create(&Controller { controller }).inc();
+        }
         self.metrics.all.errors.get_or_create(&Category { controller, category }).inc();
+    }
+
+    /// It panicked.
+    pub fn panicked(mut self) {
+        self.result = "error";
+        self.metrics.all.panics.get_or_create(&Controller { controller: self.metrics.name }).inc();
     }
 }
 
@@ -285,7 +361,9 @@ impl Drop for Step {
         let (controller, all) = (self.metrics.name, &self.metrics.all);
         all.active.get_or_create(&Controller { controller }).dec();
         all.reconciles.get_or_create(&Outcome { controller, result: self.result }).inc();
-        all.seconds.get_or_create(&Controller { controller }).observe(self.begun.elapsed().as_secs_f64());
+        let took = self.begun.elapsed().as_secs_f64();
+        all.seconds.get_or_create(&Controller { controller }).observe(took);
+        all.works.get_or_create(&Name { name: controller }).observe(took);
     }
 }
 
@@ -298,13 +376,15 @@ mod tests {
         let metrics = Metrics::default();
         let tenant = metrics.controller("tenant", 4);
         tenant.begin().finish(Action::Await);
-        tenant.begin().fail(Action::Backoff, "unavailable");
+        tenant.begin().fail("denied");
         drop(tenant.begin());
         let text = metrics.encode();
         for line in [
             r#"controller_runtime_reconcile_total{controller="tenant",result="success"} 1"#,
             r#"controller_runtime_reconcile_total{controller="tenant",result="abandoned"} 1"#,
-            r#"controller_runtime_reconcile_errors_total{controller="tenant",category="unavailable"} 1"#,
+            r#"controller_runtime_reconcile_errors_total{controller="tenant",category="denied"} 1"#,
+            r#"controller_runtime_terminal_reconcile_errors_total{controller="tenant"} 1"#,
+            r#"controller_runtime_reconcile_panics_total{controller="tenant"} 0"#,
             r#"controller_runtime_active_workers{controller="tenant"} 0"#,
             r#"controller_runtime_max_concurrent_reconciles{controller="tenant"} 4"#,
         ] {

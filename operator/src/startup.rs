@@ -126,6 +126,7 @@ pub async fn lead(
         retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, told.as_ref())).await;
     let seats = retry("seats", || moves::stored(&nats)).await;
     let Caches { plans, tenants, pools, limits, access, keys } = standby.caches.clone();
+    let belonging = Arc::new(belonging::Belonging::new(&config.namespace));
     let context = Context {
         settings,
         kube,
@@ -142,8 +143,8 @@ pub async fn lead(
         limits,
         access,
         keys,
-        queues: Queues::default(),
-        belonging: belonging::Belonging::new(&config.namespace),
+        queues: Queues::new(&belonging),
+        belonging,
         records: snapshot::keys::KeyRecords::default(),
         publications: snapshot::publications::Publications::default(),
         fleet: fleet::Fleet::default(),
@@ -205,12 +206,15 @@ pub async fn run(ctx: Arc<Context>) -> JoinSet<()> {
             });
         };
     }
+    // What an editor changes meanwhile may go behind as well; it takes milliseconds.
+    ctx.queues.initial(true);
     listen!(plans, triggers::plan);
     listen!(tenants, triggers::tenant);
     listen!(pools, triggers::lane_pool);
     listen!(limits, triggers::usage_limit);
     listen!(access, triggers::access_policy);
     listen!(keys, triggers::api_key);
+    ctx.queues.initial(false);
     ctx.first_pass.begin(ctx.tenants.list().iter().map(|tenant| tenant.name_any()));
     macro_rules! work {
         ($name:literal, $queue:ident, $reconcile:path) => {

@@ -7,7 +7,9 @@
 //! ```
 
 pub mod cache;
+mod pace;
 pub mod queue;
+mod ready;
 pub mod watch;
 pub mod worker;
 

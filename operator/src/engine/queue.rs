@@ -1,6 +1,8 @@
-//! What is to be looked at: each key at most once at a time, later or now, failed ones ever later.
+//! What is to be looked at: each key at most once at a time, later or now, failed ones ever later; fairly among tenants (`ready`), and
+//! none all the time (`pace`).
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -8,11 +10,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ObjectKey;
+use super::pace::{Pace, Permit};
+use super::ready::{Group, Priority, Ready};
 
 /// First delay after a failure; it doubles with every further one.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest delay after a failure.
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// Whoever is looked at again after as long as this has nobody who waits for it.
+const RESYNC: Duration = Duration::from_secs(20);
 
 /// When a key is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +38,63 @@ pub enum Action {
 pub struct Queue {
     state: Mutex<State>,
     changed: Notify,
+    group_of: Option<GroupOf>,
 }
+
+/// Which group a key belongs to.
+pub type GroupOf = Arc<dyn Fn(&ObjectKey) -> String + Send + Sync>;
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<ObjectKey>,
-    queued: HashSet<ObjectKey>,
-    active: HashSet<ObjectKey>,
-    again: HashSet<ObjectKey>,
+    ready: Ready,
+    queued: HashMap<ObjectKey, Queued>,
+    active: HashMap<ObjectKey, Active>,
+    active_of: HashMap<Group, usize>,
     due: BTreeSet<(Instant, ObjectKey)>,
-    due_of: HashMap<ObjectKey, Instant>,
+    due_of: HashMap<ObjectKey, Due>,
     failures: HashMap<ObjectKey, u32>,
+    pace: Pace,
+    /// For the log.
+    controller: &'static str,
+    /// Workers; 0: as many as come.
+    workers: usize,
+    /// What is added now can wait: it was there before.
+    initial: bool,
     added: u64,
     retried: u64,
+    storms: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    priority: Priority,
+    since: Instant,
+}
+
+struct Active {
+    group: Group,
+    since: Instant,
+    again: Option<Priority>,
+}
+
+#[derive(Clone)]
+struct Due {
+    at: Instant,
+    group: Group,
+    priority: Priority,
+}
+
+/// A key for a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handout {
+    /// The key.
+    pub key: ObjectKey,
+    /// How long it was ready.
+    pub waited: Duration,
 }
 
 /// Numbers of a queue, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Depth {
     /// Keys waiting for a worker.
     pub ready: usize,
@@ -58,33 +104,59 @@ pub struct Depth {
     pub added: u64,
     /// Keys ever added because of a failure.
     pub retried: u64,
+    /// Keys that are slowed.
+    pub slowed: usize,
+    /// How often a key began to be slowed.
+    pub storms: u64,
+    /// How long workers have been at what they have, in sum.
+    pub unfinished: Duration,
+    /// The longest of those.
+    pub longest: Duration,
 }
 
 impl Queue {
+    /// The queue of a controller, whose keys share the workers by these groups; otherwise by namespace or name.
+    pub fn grouped(controller: &'static str, group_of: GroupOf) -> Self {
+        let state = State { controller, ..State::default() };
+        Self { group_of: Some(group_of), state: Mutex::new(state), ..Self::default() }
+    }
+
     /// Adds a key to be looked at now.
     pub fn add(&self, key: ObjectKey) {
-        self.state.lock().add(key);
+        let group = self.group(&key);
+        self.state.lock().add(key, group, Priority::Now, Instant::now());
         self.changed.notify_one();
     }
 
     /// Adds a key to be looked at after a time; the earliest time counts.
     pub fn add_after(&self, key: ObjectKey, delay: Duration) {
-        self.state.lock().add_at(key, Instant::now() + delay);
+        let (at, group) = (Instant::now() + delay, self.group(&key));
+        self.state.lock().add_at(key, Due { at, group, priority: Priority::Now });
         self.changed.notify_one();
     }
 
+    /// From now on (`true`) what is added was there before, and goes behind what somebody changes; or it is news again (`false`).
+    pub fn initial(&self, initial: bool) {
+        self.state.lock().initial = initial;
+    }
+
+    /// Says how many workers there are: no group has more than half of them at once.
+    pub fn shared_by(&self, workers: usize) {
+        self.state.lock().workers = workers;
+    }
+
     /// The next key; the caller owes a [`Queue::done`].
-    pub async fn next(&self) -> ObjectKey {
+    pub async fn next(&self) -> Handout {
         loop {
             let changed = self.changed.notified();
             let due = {
-                let mut state = self.state.lock();
-                state.promote(Instant::now());
-                if let Some(key) = state.take() {
-                    if !state.ready.is_empty() {
+                let (mut state, now) = (self.state.lock(), Instant::now());
+                state.promote(now);
+                if let Some(handout) = state.take(now) {
+                    if !state.queued.is_empty() {
                         self.changed.notify_one();
                     }
-                    return key;
+                    return handout;
                 }
                 state.due.first().map(|(due, _)| *due)
             };
@@ -103,80 +175,133 @@ impl Queue {
 
     /// Numbers for metrics.
     pub fn depth(&self) -> Depth {
-        let state = self.state.lock();
+        let (state, now) = (self.state.lock(), Instant::now());
+        let at_work = || state.active.values().map(|active| now.saturating_duration_since(active.since));
         Depth {
-            ready: state.ready.len(),
+            ready: state.queued.len(),
             active: state.active.len(),
             added: state.added,
             retried: state.retried,
+            slowed: state.pace.slowed(),
+            storms: state.storms,
+            unfinished: at_work().sum(),
+            longest: at_work().max().unwrap_or_default(),
+        }
+    }
+
+    fn group(&self, key: &ObjectKey) -> Group {
+        match &self.group_of {
+            Some(group_of) => group_of(key).into(),
+            None if key.namespace.is_empty() => key.name.as_str().into(),
+            None => key.namespace.as_str().into(),
         }
     }
 }
 
 impl State {
-    fn add(&mut self, key: ObjectKey) {
+    fn add(&mut self, key: ObjectKey, group: Group, priority: Priority, now: Instant) {
+        let priority = if self.initial { Priority::Later } else { priority };
         self.forget_due(&key);
-        if self.active.contains(&key) {
-            self.again.insert(key);
-        } else if self.queued.insert(key.clone()) {
-            self.added += 1;
-            self.ready.push_back(key);
-        }
-    }
-
-    fn add_at(&mut self, key: ObjectKey, due: Instant) {
-        if self.queued.contains(&key) || self.due_of.get(&key).is_some_and(|earlier| *earlier <= due) {
+        if let Some(active) = self.active.get_mut(&key) {
+            active.again = active.again.max(Some(priority));
             return;
         }
+        let since = match self.queued.get(&key) {
+            Some(queued) if queued.priority >= priority => return,
+            Some(queued) => queued.since,
+            None => {
+                self.added += 1;
+                now
+            }
+        };
+        // One that stood further back stays there as well; whoever comes to it finds that it is not queued any more.
+        self.queued.insert(key.clone(), Queued { priority, since });
+        self.ready.push(key, group, priority);
+    }
+
+    fn add_at(&mut self, key: ObjectKey, mut due: Due) {
+        if self.queued.get(&key).is_some_and(|queued| queued.priority >= due.priority) {
+            return;
+        }
+        if let Some(known) = self.due_of.get(&key) {
+            due.at = due.at.min(known.at);
+            due.priority = due.priority.max(known.priority);
+        }
         self.forget_due(&key);
-        self.due.insert((due, key.clone()));
+        self.due.insert((due.at, key.clone()));
         self.due_of.insert(key, due);
     }
 
     fn forget_due(&mut self, key: &ObjectKey) {
         if let Some(due) = self.due_of.remove(key) {
-            self.due.remove(&(due, key.clone()));
+            self.due.remove(&(due.at, key.clone()));
         }
     }
 
     fn promote(&mut self, now: Instant) {
         while self.due.first().is_some_and(|(due, _)| *due <= now) {
             let Some((_, key)) = self.due.pop_first() else { return };
-            self.due_of.remove(&key);
-            self.add(key);
+            if let Some(Due { group, priority, .. }) = self.due_of.remove(&key) {
+                self.add(key, group, priority, now);
+            }
         }
     }
 
-    fn take(&mut self) -> Option<ObjectKey> {
-        let key = self.ready.pop_front()?;
-        self.queued.remove(&key);
-        self.active.insert(key.clone());
-        Some(key)
+    fn take(&mut self, now: Instant) -> Option<Handout> {
+        let most = if self.workers == 0 { usize::MAX } else { (self.workers / 2).max(1) };
+        loop {
+            let active_of = &self.active_of;
+            let (key, group, priority) =
+                self.ready.pop(|group| active_of.get(group).is_none_or(|active| *active < most))?;
+            let Some(queued) = self.queued.get(&key).filter(|queued| queued.priority == priority).copied()
+            else {
+                continue;
+            };
+            self.queued.remove(&key);
+            if let Permit::After { wait, begins } = self.pace.ask(&key, now) {
+                if begins {
+                    self.storms += 1;
+                    tracing::warn!(controller = self.controller, object = %key, "looked at again and again: slowed");
+                }
+                self.add_at(key, Due { at: now + wait, group, priority });
+                continue;
+            }
+            *self.active_of.entry(group.clone()).or_default() += 1;
+            self.active.insert(key.clone(), Active { group, since: now, again: None });
+            return Some(Handout { key, waited: now.saturating_duration_since(queued.since) });
+        }
     }
 
     fn done(&mut self, key: &ObjectKey, action: Action, now: Instant) {
-        self.active.remove(key);
+        let Some(Active { group, again, .. }) = self.active.remove(key) else { return };
+        if let Some(active) = self.active_of.get_mut(&group) {
+            *active -= 1;
+            if *active == 0 {
+                self.active_of.remove(&group);
+            }
+        }
         if action != Action::Backoff && action != Action::Again {
             self.failures.remove(key);
         }
-        if self.again.remove(key) {
-            return self.add(key.clone());
+        if let Some(priority) = again {
+            return self.add(key.clone(), group, priority, now);
         }
-        match action {
-            Action::Await => {}
-            Action::After(delay) => self.add_at(key.clone(), now + delay),
+        let (delay, priority) = match action {
+            Action::Await => return,
+            Action::After(delay) if delay >= RESYNC => (delay, Priority::Later),
+            Action::After(delay) => (delay, Priority::Now),
             Action::Again | Action::Backoff => {
                 let failures = self.failures.entry(key.clone()).or_default();
                 *failures += 1;
-                let delay = if action == Action::Again && *failures < 8 {
-                    Duration::from_millis(50)
-                } else {
-                    backoff(key, *failures)
-                };
                 self.retried += 1;
-                self.add_at(key.clone(), now + delay);
+                if action == Action::Again && *failures < 8 {
+                    (Duration::from_millis(50), Priority::Now)
+                } else {
+                    (backoff(key, *failures), Priority::Later)
+                }
             }
-        }
+        };
+        self.add_at(key.clone(), Due { at: now + delay, group, priority });
     }
 }
 
@@ -195,69 +320,5 @@ pub fn spread(key: &ObjectKey, round: u32) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(name: &str) -> ObjectKey {
-        ObjectKey::cluster(name)
-    }
-
-    #[test]
-    fn a_key_waits_once_and_is_never_handed_out_twice() {
-        let queue = Queue::default();
-        queue.add(key("a"));
-        queue.add(key("a"));
-        let mut state = queue.state.lock();
-        assert_eq!(state.take(), Some(key("a")));
-        assert_eq!(state.take(), None);
-        state.add(key("a"));
-        assert_eq!(state.take(), None, "it is being looked at");
-        state.done(&key("a"), Action::Await, Instant::now());
-        assert_eq!(state.take(), Some(key("a")), "and changed meanwhile");
-    }
-
-    #[test]
-    fn the_earliest_time_counts_and_a_change_overtakes_it() {
-        let mut state = State::default();
-        let now = Instant::now();
-        let seconds = Duration::from_secs;
-        state.add_at(key("a"), now + seconds(10));
-        state.add_at(key("a"), now + seconds(5));
-        state.add_at(key("a"), now + seconds(20));
-        state.promote(now + seconds(4));
-        assert_eq!(state.take(), None);
-        state.promote(now + seconds(5));
-        assert_eq!(state.take(), Some(key("a")));
-        state.done(&key("a"), Action::After(seconds(30)), now);
-        state.add(key("a"));
-        assert!(state.due.is_empty() && state.due_of.is_empty());
-    }
-
-    #[test]
-    fn failures_wait_longer_and_longer_until_a_success() {
-        let mut state = State::default();
-        let now = Instant::now();
-        let mut last = Duration::ZERO;
-        for _ in 0..6 {
-            state.add(key("a"));
-            state.take();
-            state.done(&key("a"), Action::Backoff, now);
-            let delay = state.due_of[&key("a")] - now;
-            assert!(delay > last && delay <= LAST_BACKOFF.mul_f64(1.25), "{delay:?}");
-            last = delay;
-        }
-        state.add(key("a"));
-        state.take();
-        state.done(&key("a"), Action::Await, now);
-        assert!(state.failures.is_empty() && state.due.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn next_waits_for_the_due_time() {
-        let queue = Queue::default();
-        let begun = Instant::now();
-        queue.add_after(key("a"), Duration::from_secs(3));
-        assert_eq!(queue.next().await, key("a"));
-        assert_eq!(begun.elapsed(), Duration::from_secs(3));
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;
