@@ -107,85 +107,88 @@ impl Default for Metrics {
             paused: Family::default(),
         };
         let m = &metrics;
-        let runtime = "controller_runtime";
-        registry.register(format!("{runtime}_reconcile"), "Reconciles by result", m.reconciles.clone());
-        registry.register(
-            format!("{runtime}_reconcile_errors"),
-            "Failed reconciles by category",
-            m.errors.clone(),
-        );
-        registry.register(
-            format!("{runtime}_reconcile_time_seconds"),
-            "Length of a reconcile",
-            m.seconds.clone(),
-        );
-        registry.register(format!("{runtime}_active_workers"), "Workers at work", m.active.clone());
-        registry.register(format!("{runtime}_max_concurrent_reconciles"), "Workers", m.workers.clone());
-        registry.register(
-            format!("{runtime}_terminal_reconcile_errors"),
-            "Failed reconciles that a repetition alone does not mend",
-            m.terminal.clone(),
-        );
-        registry.register(
-            format!("{runtime}_reconcile_panics"),
-            "Reconciles that panicked",
-            m.panics.clone(),
-        );
+        register_controllers(&mut registry, m);
         register_queues(&mut registry, m);
-        registry.register("workqueue_depth", "Objects waiting for a worker", m.depth.clone());
-        registry.register("workqueue_adds", "Objects ever queued", m.adds.clone());
-        registry.register(
-            "workqueue_retries",
-            "Objects ever queued again after a failure",
-            m.retries.clone(),
-        );
-        registry.register(
-            "meterplane_unreadable_objects",
-            "Stored objects that this build cannot read; their last accepted form stays in force",
-            m.unreadable.clone(),
-        );
-        registry.register(
-            "meterplane_snapshot_writes",
-            "Policy snapshots by what became of them",
-            m.snapshots.clone(),
-        );
-        registry.register("meterplane_leader", "1: this process leads, 0: it stands by", m.leader.clone());
-        registry.register(
-            "meterplane_leader_epoch",
-            "Epoch under which this process leads, 0 while it does not",
-            m.epoch.clone(),
-        );
-        registry.register(
-            "meterplane_lost_ledgers",
-            "Buckets of quota records that are gone: their limits refuse until they are reseeded",
-            m.lost_ledgers.clone(),
-        );
-        registry.register(
-            "meterplane_reaped_pods",
-            "Dead pods that were settled, once for each lane that they charged totals in",
-            m.reaped_pods.clone(),
-        );
-        registry.register(
-            "meterplane_reclaimed_units",
-            "Units of quotas that never start anew which came back, by what had taken them",
-            m.reclaimed_units.clone(),
-        );
-        registry.register(
-            "meterplane_drift_repairs",
-            "Differences of streams, databases and keys that were in place from what is written, put right, by kind of their owner",
-            m.repairs.clone(),
-        );
-        registry.register(
-            "meterplane_resources_paused",
-            "Objects that annotation meterplane.io/reconcile keeps from being changed outside of Kubernetes, by kind",
-            m.paused.clone(),
-        );
-        registry.register("meterplane_ingest_pods", "Ingest pods by state", m.pods.clone());
+        register_own(&mut registry, m);
         Self { registry: Arc::new(registry), ..metrics }
     }
 }
 
+/// Under the names of controller-runtime.
+fn register_controllers(registry: &mut Registry, m: &Metrics) {
+    let runtime = "controller_runtime";
+    registry.register(format!("{runtime}_reconcile"), "Reconciles by result", m.reconciles.clone());
+    registry.register(
+        format!("{runtime}_reconcile_errors"),
+        "Failed reconciles by category",
+        m.errors.clone(),
+    );
+    registry.register(
+        format!("{runtime}_reconcile_time_seconds"),
+        "Length of a reconcile",
+        m.seconds.clone(),
+    );
+    registry.register(format!("{runtime}_active_workers"), "Workers at work", m.active.clone());
+    registry.register(format!("{runtime}_max_concurrent_reconciles"), "Workers", m.workers.clone());
+    registry.register(
+        format!("{runtime}_terminal_reconcile_errors"),
+        "Failed reconciles that a repetition alone does not mend",
+        m.terminal.clone(),
+    );
+    registry.register(format!("{runtime}_reconcile_panics"), "Reconciles that panicked", m.panics.clone());
+}
+
+/// What only we have.
+fn register_own(registry: &mut Registry, m: &Metrics) {
+    registry.register(
+        "meterplane_unreadable_objects",
+        "Stored objects that this build cannot read; their last accepted form stays in force",
+        m.unreadable.clone(),
+    );
+    registry.register(
+        "meterplane_snapshot_writes",
+        "Policy snapshots by what became of them",
+        m.snapshots.clone(),
+    );
+    registry.register("meterplane_leader", "1: this process leads, 0: it stands by", m.leader.clone());
+    registry.register(
+        "meterplane_leader_epoch",
+        "Epoch under which this process leads, 0 while it does not",
+        m.epoch.clone(),
+    );
+    registry.register(
+        "meterplane_lost_ledgers",
+        "Buckets of quota records that are gone: their limits refuse until they are reseeded",
+        m.lost_ledgers.clone(),
+    );
+    registry.register(
+        "meterplane_reaped_pods",
+        "Dead pods that were settled, once for each lane that they charged totals in",
+        m.reaped_pods.clone(),
+    );
+    registry.register(
+        "meterplane_reclaimed_units",
+        "Units of quotas that never start anew which came back, by what had taken them",
+        m.reclaimed_units.clone(),
+    );
+    registry.register(
+        "meterplane_drift_repairs",
+        "Differences of streams, databases and keys that were in place from what is written, put right, by kind of their owner",
+        m.repairs.clone(),
+    );
+    registry.register(
+        "meterplane_resources_paused",
+        "Objects that annotation meterplane.io/reconcile keeps from being changed outside of Kubernetes, by kind",
+        m.paused.clone(),
+    );
+    registry.register("meterplane_ingest_pods", "Ingest pods by state", m.pods.clone());
+}
+
+/// Under the names of client-go's work queues.
 fn register_queues(registry: &mut Registry, m: &Metrics) {
+    registry.register("workqueue_depth", "Objects waiting for a worker", m.depth.clone());
+    registry.register("workqueue_adds", "Objects ever queued", m.adds.clone());
+    registry.register("workqueue_retries", "Objects ever queued again after a failure", m.retries.clone());
     registry.register("workqueue_queue_duration_seconds", "Time ready and without a worker", m.waits.clone());
     registry.register("workqueue_work_duration_seconds", "Time with a worker", m.works.clone());
     registry.register(

@@ -107,13 +107,7 @@ pub async fn lead(
     let key = password(&config.clickhouse.password_file)?;
     let endpoint = settings.clickhouse.endpoint(&config.clickhouse.user, &key);
     let events = clickhouse::Client::new(endpoint).behind(term.gate());
-    let vault = vault::Client::new(vault::Config {
-        addr: config.vault.addr.clone(),
-        role: config.vault.role.clone(),
-        jwt_file: config.vault.jwt_file.clone(),
-        mount: "jwt".to_owned(),
-    })?
-    .behind(term.gate());
+    let vault = vault(config)?.behind(term.gate());
     let (id, replicas) = (config.installation.as_str(), config.nats.replicas);
     retry("buckets", || installation::ensure(&nats, id, replicas)).await;
     let store = retry("the policy bucket", || Store::open(&nats, vault.clone(), term.clone())).await;
@@ -168,6 +162,15 @@ pub async fn lead(
         }
     }
     Ok(Arc::new(context))
+}
+
+fn vault(config: &Config) -> Result<vault::Client, StartError> {
+    Ok(vault::Client::new(vault::Config {
+        addr: config.vault.addr.clone(),
+        role: config.vault.role.clone(),
+        jwt_file: config.vault.jwt_file.clone(),
+        mount: "jwt".to_owned(),
+    })?)
 }
 
 /// The highest epoch under which anything in the bucket was written.

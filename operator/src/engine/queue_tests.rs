@@ -129,7 +129,7 @@ async fn edits_of_the_quiet_one(failing: usize) -> Vec<Duration> {
     const LOOK: Duration = Duration::from_secs(1);
     let queue = Arc::new(Queue::default());
     queue.shared_by(WORKERS);
-    let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let (told, mut ends) = tokio::sync::mpsc::channel(16);
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..WORKERS {
         let (queue, told) = (queue.clone(), told.clone());
@@ -140,7 +140,7 @@ async fn edits_of_the_quiet_one(failing: usize) -> Vec<Duration> {
                 let noisy = key.namespace == "noisy";
                 queue.done(&key, if noisy { Action::Backoff } else { Action::Await });
                 if !noisy {
-                    told.send(()).unwrap();
+                    told.send(()).await.unwrap();
                 }
             }
         });

@@ -70,12 +70,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_is_told_and_its_worker_goes_on() {
         let (queue, metrics, mut tasks) = (Arc::new(Queue::default()), Metrics::default(), JoinSet::new());
-        let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut ends) = tokio::sync::mpsc::channel(16);
         let reconcile = move |key: ObjectKey| {
             let told = told.clone();
             async move {
                 assert!(key.name != "broken", "what a test breaks");
-                drop(told.send(key.name));
+                told.send(key.name).await.unwrap();
                 Ok::<_, Failure>(Action::Await)
             }
         };
