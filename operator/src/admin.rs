@@ -1,14 +1,15 @@
-//! /livez, /readyz, /metrics.
+//! /livez, /readyz, /metrics, and /debug/state: what this process knows and waits for, without anything secret.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Json, Router};
 use parking_lot::RwLock;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -117,6 +118,40 @@ fn on_hold<K: kube::Resource>(cache: &Cache<K>) -> usize {
     cache.list().iter().filter(|object| Orders::of(object.as_ref()).mode != Mode::Active).count()
 }
 
+impl View {
+    /// Numbers, versions and names of kinds; no object, no name of a tenant, nothing of a Secret.
+    fn debug(&self, now: Instant) -> Value {
+        let caches = self.caches.iter().flat_map(|(caches, _)| caches.about());
+        let watches = caches.map(|about| {
+            json!({"kind": about.kind, "synced": about.synced, "objects": about.objects, "unreadable": about.unreadable,
+                "resourceVersion": about.version})
+        });
+        let election = match &self.role {
+            Role::Asking => json!({"role": "asking"}),
+            Role::Standby => json!({"role": "standby"}),
+            Role::Leader(term) => json!({"role": "leader", "epoch": term.epoch(), "open": term.is_open(now),
+                "endsInMs": term.left(now).as_millis() as u64}),
+        };
+        let queues = self.context.iter().flat_map(|ctx| ctx.queues.all()).map(|(name, queue)| {
+            let depth = queue.depth();
+            json!({"name": name, "ready": depth.ready, "active": depth.active, "slowed": depth.slowed,
+                "longestMs": depth.longest.as_millis() as u64})
+        });
+        let snapshots = self.context.as_ref().map(|ctx| {
+            json!({"held": ctx.publications.list().len(), "newestRevision": ctx.publications.newest(),
+                "firstPassComplete": ctx.first_pass.is_complete()})
+        });
+        json!({
+            "readiness": match self.readiness() { Ok(role) | Err(role) => role },
+            "nats": self.caches.as_ref().map(|(_, nats)| nats.is_connected()),
+            "election": election,
+            "watches": watches.collect::<Vec<_>>(),
+            "queues": queues.collect::<Vec<_>>(),
+            "snapshots": snapshots,
+        })
+    }
+}
+
 /// Serves for ever.
 ///
 /// # Errors
@@ -126,6 +161,7 @@ pub async fn serve(listen: SocketAddr, admin: Admin) -> std::io::Result<()> {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/debug/state", get(debug_state))
         .with_state(admin);
     axum::serve(TcpListener::bind(listen).await?, routes).await
 }
@@ -137,8 +173,47 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     }
 }
 
+async fn debug_state(State(admin): State<Admin>) -> Json<Value> {
+    Json(admin.view.read().debug(Instant::now()))
+}
+
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     admin.note_gauges();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], admin.metrics.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_standby_is_ready_and_a_leader_that_begins_is_not() {
+        let admin = Admin::default();
+        let role = |role: Role| {
+            admin.view.write().role = role;
+            admin.view.read().readiness()
+        };
+        assert_eq!(role(Role::Asking), Err("starting".to_owned()));
+        let caches = Caches::default();
+        // Nobody listens there, which the client does not wait for.
+        let nats = jetstream::Client::connect(jetstream::Config {
+            url: "nats://127.0.0.1:1".to_owned(),
+            user: "operator".to_owned(),
+            password: "a secret".to_owned(),
+            name: "operator".to_owned(),
+        });
+        admin.view.write().caches = Some((caches.clone(), nats.await.unwrap()));
+        let unsynced = "caches are not synced: Plan, Tenant, LanePool, UsageLimit, AccessPolicy, ApiKey";
+        assert_eq!(role(Role::Standby), Err(unsynced.to_owned()));
+        caches.plans.mark_synced();
+        assert!(!role(Role::Standby).unwrap_err().contains("Plan"));
+        let term = Arc::new(Term::new(7, Instant::now()));
+        let _ = role(Role::Leader(term));
+        let state = admin.view.read().debug(Instant::now());
+        assert_eq!((&state["election"]["role"], &state["election"]["epoch"]), (&json!("leader"), &json!(7)));
+        assert_eq!(state["watches"].as_array().map(Vec::len), Some(6));
+        assert!(!state.to_string().contains("secret"));
+        assert_eq!(state["snapshots"], Value::Null, "it has not begun");
+    }
 }

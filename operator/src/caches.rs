@@ -25,14 +25,18 @@ pub struct Caches {
 }
 
 /// What is told of one cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// Its kind.
     pub kind: &'static str,
     /// Whether its first list is complete.
     pub synced: bool,
+    /// Objects, readable or not.
+    pub objects: usize,
     /// Objects that this build cannot read.
     pub unreadable: usize,
+    /// Highest resourceVersion heard of.
+    pub version: String,
 }
 
 impl Caches {
@@ -65,7 +69,13 @@ impl Caches {
     pub fn about(&self) -> [About; 6] {
         macro_rules! about {
             ($($kind:literal $cache:ident)*) => {[$(
-                About { kind: $kind, synced: self.$cache.is_synced(), unreadable: self.$cache.unreadable() },
+                About {
+                    kind: $kind,
+                    synced: self.$cache.is_synced(),
+                    objects: self.$cache.len(),
+                    unreadable: self.$cache.unreadable(),
+                    version: self.$cache.version(),
+                },
             )*]};
         }
         about!("Plan" plans "Tenant" tenants "LanePool" pools "UsageLimit" limits "AccessPolicy" access "ApiKey" keys)

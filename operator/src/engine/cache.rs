@@ -81,6 +81,11 @@ impl<K: Resource> Cache<K> {
         rows.filter_map(|(key, held)| pick(key, held)).collect()
     }
 
+    /// Number of objects, readable or not.
+    pub fn len(&self) -> usize {
+        self.state.read().held.len()
+    }
+
     /// Number of objects that this build cannot read.
     pub fn unreadable(&self) -> usize {
         self.state.read().held.values().filter(|held| held.readable().is_none()).count()

@@ -55,6 +55,11 @@ impl Term {
         !*self.closed.borrow() && now < self.until()
     }
 
+    /// How long it lasts unless the lease is renewed.
+    pub fn left(&self, now: Instant) -> Duration {
+        self.until().saturating_duration_since(now)
+    }
+
     /// Ends it.
     pub fn close(&self) {
         self.closed.send_replace(true);
