@@ -11,6 +11,8 @@ use crate::{Cancel, Error, Paths, Progress, Result, run};
 
 /// Where the reference of the custom resources lies.
 pub const CRDS_REFERENCE: &str = "docs/reference/crds.md";
+/// Where the chart keeps the definitions.
+pub const CHART_CRDS: &str = "charts/meterplane/manifests/crds";
 /// Programs that print their OpenAPI document.
 const WITH_OPENAPI: [&str; 2] = ["console", "ingest"];
 
@@ -79,6 +81,8 @@ fn generate(paths: &Paths, cancel: &Cancel) -> Result<BTreeMap<PathBuf, String>>
         .map_err(|e| Error::Format { what: "the answer of crds-yaml".into(), detail: e.to_string() })?;
     files.insert(CRDS_REFERENCE.into(), reference::crds(&definitions)?);
     for (name, text) in definitions {
+        // A chart is packed from its own folder and cannot reach into another.
+        files.insert(PathBuf::from(CHART_CRDS).join(&name), text.clone());
         files.insert(PathBuf::from("crds/yaml").join(name), text);
     }
     for program in WITH_OPENAPI {

@@ -10,12 +10,20 @@ use crate::Result;
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
 clusterrole-aggregation-controller,validatingadmissionpolicy-status-controller";
 
+/// Those of pods, when there are nodes; a new node holds a taint until the first of them takes it off.
+const WITH_NODES: &str = "node-lifecycle-controller,deployment-controller,replicaset-controller,disruption-controller,\
+horizontal-pod-autoscaler-controller,endpointslice-controller,root-ca-certificate-publisher-controller";
+
 /// The part.
 pub(super) fn part(site: &Site) -> Result<Part> {
+    let controllers = match site.nodes {
+        None => CONTROLLERS.to_owned(),
+        Some(_) => format!("{CONTROLLERS},{WITH_NODES}"),
+    };
     let args = vec![
         format!("--kubeconfig={}", admin_kubeconfig(site).display()),
         format!("--service-account-private-key-file={}", site.secrets.path(PRIVATE_KEY).display()),
-        format!("--controllers={CONTROLLERS}"),
+        format!("--controllers={controllers}"),
         "--use-service-account-credentials".into(),
         "--leader-elect=false".into(),
         "--secure-port=0".into(),

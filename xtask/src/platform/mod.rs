@@ -16,6 +16,7 @@ mod etcd;
 pub mod kubectl;
 mod nats;
 mod nats_rights;
+mod nodes;
 pub mod ports;
 pub mod process;
 pub mod secrets;
@@ -44,6 +45,7 @@ use self::site::{Part, Site};
 use self::state::State;
 use crate::error::Crash;
 use crate::signal::{self, Signal, Target};
+use crate::tools::Nodes;
 use crate::{Cancel, Error, Paths, Progress, Result};
 
 /// The parts that are not ours.
@@ -57,6 +59,8 @@ pub struct Options {
     pub paths: Paths,
     /// Data, logs, credentials, state. Two platforms never share it.
     pub dir: PathBuf,
+    /// The cluster alone, with nodes that pretend to run pods, and without what `up` applies to it: for tests of the chart.
+    pub nodes: Option<Nodes>,
     /// Our processes to run: names of [`workloads::ALL`], or none for the real parts alone.
     pub workloads: Vec<String>,
     /// Where our programs lie, `chdb` among them; `None`: build them with cargo.
@@ -95,6 +99,7 @@ impl Options {
         Ok(Self {
             dir: paths.dev.clone(),
             paths,
+            nodes: None,
             workloads: workloads::ALL.map(str::to_owned).to_vec(),
             bins: None,
             programs: BTreeMap::new(),

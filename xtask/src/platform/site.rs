@@ -10,7 +10,7 @@ use super::ports::Ports;
 use super::process::Launch;
 use super::secrets::Secrets;
 use crate::http::Http;
-use crate::tools::Tools;
+use crate::tools::{Nodes, Tools};
 use crate::{Cancel, Error, Paths, Progress, Result};
 
 /// Longest that one health answer may take.
@@ -34,6 +34,8 @@ pub(super) struct Site {
     pub ports: Ports,
     pub secrets: Secrets,
     pub tools: Tools,
+    /// See [`super::Options::nodes`].
+    pub nodes: Option<Nodes>,
     /// Our own programs, `chdb` among them.
     pub chdb: PathBuf,
     pub http: Http,

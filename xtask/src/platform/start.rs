@@ -15,7 +15,7 @@ use super::secrets::Secrets;
 use super::site::{HEALTH_TIMEOUT, Part, Ready, Site};
 use super::state::{PartRecord, Recorded, State};
 use super::{
-    Options, Platform, apiserver, clickhouse, cluster, controller_manager, etcd, locked, nats, vault,
+    Options, Platform, apiserver, clickhouse, cluster, controller_manager, etcd, locked, nats, nodes, vault,
     vault_setup, workloads,
 };
 use crate::cargo::Programs;
@@ -39,7 +39,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
     state.save(&options.dir)?;
 
     let nats_syncs_always = AtomicBool::new(options.nats_syncs_always);
-    let Options { paths, dir, workloads, bins, programs, crash_points, .. } = options;
+    let Options { paths, dir, nodes, workloads, bins, programs, crash_points, .. } = options;
     let Options { env, installation, nats_nodes, clickhouse_users, tables, progress, cancel, .. } = options;
     std::thread::scope(|scope| {
         // Our own programs are compiled while the tools are built and the real parts start; only `chdb` is needed early.
@@ -75,6 +75,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
             clickhouse_users,
             ports: state.ports.clone(),
             tools,
+            nodes,
             chdb,
             http: Http::new(HEALTH_TIMEOUT),
             progress: progress.clone(),
@@ -183,6 +184,10 @@ fn choose_ports(kept: Ports, anew: bool) -> Result<Ports> {
 impl Platform {
     fn start_real_parts(&self) -> Result<()> {
         apiserver::prepare(&self.site)?;
+        if self.site.nodes.is_some() {
+            nodes::PARTS.iter().try_for_each(|part| self.launch(part))?;
+            return nodes::register(&self.site);
+        }
         let chains: [&(dyn Fn() -> Result<()> + Sync); 4] = [
             &|| {
                 self.launch("etcd")?;
@@ -228,6 +233,8 @@ impl Platform {
             "etcd" => etcd::part(site),
             "kube-apiserver" => apiserver::part(site),
             "kube-controller-manager" => controller_manager::part(site),
+            "kube-scheduler" => nodes::scheduler(site),
+            "kwok" => nodes::kwok(site),
             _ if nats::nodes(site.nats_nodes).any(|node| node == name) => nats::part(site, name),
             "clickhouse" => clickhouse::part(site),
             "vault" => vault::part(site),
@@ -353,7 +360,9 @@ pub(super) fn stop(platform: &Platform) {
     task.note("the apiserver before its etcd; it closes its watches first");
     std::thread::scope(|scope| {
         // Once etcd is gone, an apiserver takes a minute to end.
-        scope.spawn(|| stop_all(&["kube-controller-manager", "kube-apiserver", "etcd"]));
+        scope.spawn(|| {
+            stop_all(&["kwok", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"])
+        });
         for name in nats::nodes(platform.site.nats_nodes).chain(["clickhouse", "vault"]) {
             scope.spawn(move || stop_all(&[name]));
         }

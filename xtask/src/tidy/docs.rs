@@ -73,6 +73,14 @@ fn leads_somewhere(tree: &Tree, file: &File, target: &str) -> bool {
     tree.has(&path) && anchor.is_none_or(has_anchor)
 }
 
+/// Whether a link from the repository's root leads to a file, and to one of its headings.
+pub(super) fn exists(tree: &Tree, target: &str) -> bool {
+    let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+    tree.files.iter().find(|file| file.path == path).is_some_and(|file| {
+        anchor.is_empty() || prose(&file.text).filter_map(heading).any(|known| known == anchor)
+    })
+}
+
 /// The path of a link, relative to the repository.
 fn resolved(file: &str, link: &str) -> String {
     let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);

@@ -2,6 +2,7 @@
 //! forgotten; none of them needs anything that runs.
 
 pub mod arrows;
+pub mod charts;
 pub mod docs;
 pub mod examples;
 pub mod manifests;
@@ -17,7 +18,7 @@ use crate::{Paths, Result};
 type Check = fn(&Tree) -> Result<Vec<String>>;
 
 /// The checks by name.
-pub const CHECKS: [(&str, Check); 10] = [
+pub const CHECKS: [(&str, Check); 14] = [
     ("crates depend on each other as ARCHITECTURE.md draws it", arrows::check),
     ("manifests share lints and licence", manifests::check),
     ("files and functions fit a screen", source::lengths),
@@ -28,6 +29,10 @@ pub const CHECKS: [(&str, Check); 10] = [
     ("the reference of the resources is generated from them", docs::reference),
     ("examples hold known kinds and fields", examples::check),
     ("the licence is Apache-2.0", manifests::licence),
+    ("alerts and panels read metrics that there are", charts::metrics),
+    ("alerts have runbooks", charts::runbooks),
+    ("the chart ships the generated resource types", charts::definitions),
+    ("the image holds every program", charts::image),
 ];
 
 /// Runs every check and prints what it finds.

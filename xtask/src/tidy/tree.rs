@@ -67,7 +67,7 @@ impl Tree {
                 self.add(&entry.path(), &format!("{path}/"))?;
             }
             let is_text = name.rsplit_once('.').is_some_and(|(_, end)| TEXT.contains(&end));
-            if kind.is_file() && (is_text || matches!(name.as_str(), "run" | "LICENSE")) {
+            if kind.is_file() && (is_text || matches!(name.as_str(), "run" | "LICENSE" | "Dockerfile")) {
                 // A file that somebody removes or that holds no text is none of these checks' business.
                 if let Ok(text) = fs::read_to_string(entry.path()) {
                     self.files.push(File { path, text });

@@ -92,6 +92,43 @@ const GROUPS: [Group; 2] = [
     },
 ];
 
+/// What only tests of the chart need: built when they are run, so that nobody else waits for it.
+const CHART_GROUPS: [Group; 2] = [
+    Group {
+        folder: "cluster",
+        tags: "",
+        linked: Some("k8s.io/kubernetes"),
+        tools: &[
+            GoTool {
+                name: "helm",
+                package: "helm.sh/helm/v4/cmd/helm",
+                module: "helm.sh/helm/v4",
+                ask: &["version", "--template={{.Version}}"],
+                cost: "a minute on two cores",
+            },
+            GoTool {
+                name: "kube-scheduler",
+                package: "k8s.io/kubernetes/cmd/kube-scheduler",
+                module: "k8s.io/kubernetes",
+                ask: &["--version"],
+                cost: "some seconds beside kube-apiserver",
+            },
+        ],
+    },
+    Group {
+        folder: "kwok",
+        tags: "",
+        linked: None,
+        tools: &[GoTool {
+            name: "kwok",
+            package: "sigs.k8s.io/kwok/cmd/kwok",
+            module: "sigs.k8s.io/kwok",
+            ask: &["--version"],
+            cost: "2 to 3 minutes on two cores",
+        }],
+    },
+];
+
 /// A program of ours around somebody else's library, built when it is asked for.
 pub(super) struct OwnTool {
     group: Group,
@@ -150,10 +187,31 @@ impl Found {
     }
 }
 
-/// Finds or builds every Go tool, one after the other: two builds at once would only compete for the same cores and memory.
+/// Finds or builds every Go tool of the platform.
 pub(super) fn ensure(workshop: &Workshop<'_>) -> Result<Found> {
+    find(workshop, &GROUPS)
+}
+
+/// Finds or builds what tests of the chart need besides.
+pub(super) fn chart(workshop: &Workshop<'_>) -> Result<Found> {
+    find(workshop, &CHART_GROUPS)
+}
+
+/// The source of a pinned module, as Go keeps it.
+pub(super) fn source(workshop: &Workshop<'_>, group: &str, module: &str) -> Result<PathBuf> {
+    let mut command = Command::new("go");
+    command.current_dir(workshop.pins(group)).args(["mod", "download", "-json", module]);
+    let answer = output(&mut command, &format!("go mod download {module}"), workshop.cancel)?;
+    let wrong = |detail: String| Error::Format { what: "go's answer".into(), detail };
+    let answer: serde_json::Value =
+        serde_json::from_str(&answer).map_err(|error| wrong(error.to_string()))?;
+    answer["Dir"].as_str().map(PathBuf::from).ok_or_else(|| wrong(format!("it has no folder of {module}")))
+}
+
+/// One after the other: two builds at once would only compete for the same cores and memory.
+fn find(workshop: &Workshop<'_>, groups: &[Group]) -> Result<Found> {
     let mut found = BTreeMap::new();
-    for group in &GROUPS {
+    for group in groups {
         let pins = workshop.pins(group.folder);
         let (mod_file, sum_file) = (pins.join("go.mod"), pins.join("go.sum"));
         let go_mod = fs::read_to_string(&mod_file)

@@ -39,6 +39,26 @@ pub enum ClickHouse {
     Library(PathBuf),
 }
 
+/// What only tests of the chart need.
+#[derive(Debug, Clone)]
+pub struct ChartTools {
+    /// helm.
+    pub helm: PathBuf,
+    /// Nodes without machines.
+    pub nodes: Nodes,
+}
+
+/// What makes a cluster of an apiserver alone: pods get a node, and the node says that they run. No container is started.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    /// kube-scheduler.
+    pub kube_scheduler: PathBuf,
+    /// kwok.
+    pub kwok: PathBuf,
+    /// Folder of the stages that kwok plays, in its own source.
+    pub stages: PathBuf,
+}
+
 /// Finds or builds all of them. Everything that is there already costs a few milliseconds.
 ///
 /// # Errors
@@ -60,6 +80,21 @@ pub fn ensure(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Too
             clickhouse: clickhouse?,
         })
     })
+}
+
+/// Finds or builds what only tests of the chart need.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn chart(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<ChartTools> {
+    let workshop = Workshop { paths, progress, cancel };
+    let found = go::chart(&workshop)?;
+    let nodes = Nodes {
+        kube_scheduler: found.get("kube-scheduler")?,
+        kwok: found.get("kwok")?,
+        stages: go::source(&workshop, "kwok", "sigs.k8s.io/kwok")?.join("kustomize/stage"),
+    };
+    Ok(ChartTools { helm: found.get("helm")?, nodes })
 }
 
 /// Finds or builds the Go program that benches compare ingest and sink with.

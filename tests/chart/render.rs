@@ -1,0 +1,222 @@
+//! What the chart renders.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::helm::{chart, name, objects, of_kind, rendered, root, template, value_files, values};
+
+const PROGRAMS: [&str; 4] = ["operator", "ingest", "sink", "console"];
+/// Variables that a chart sets only when the value is there.
+const OPTIONAL: [&str; 2] = ["MP_CLICKHOUSE_QUERY_URL", "MP_NATS_MONITOR_URLS"];
+
+fn everything() -> Vec<Value> {
+    rendered(values("everything").as_ref())
+}
+
+/// The variables that a program reads.
+fn variables(program: &str) -> BTreeSet<String> {
+    let source = fs::read_to_string(root().join(program).join("src/config.rs")).unwrap();
+    let names = source.split("env = \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    let names: BTreeSet<String> = names.collect();
+    assert!(names.len() > 8, "{program}: {names:?}");
+    names
+}
+
+fn container<'a>(objects: &'a [Value], program: &str) -> &'a Value {
+    let deployment = of_kind(objects, "Deployment").find(|object| name(object) == program).unwrap();
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    &containers[0]
+}
+
+#[test]
+fn every_variable_of_a_program_is_set_and_no_other() {
+    for file in value_files() {
+        let objects = rendered(&file);
+        let all = file.ends_with("everything-values.yaml");
+        for program in PROGRAMS {
+            let container = container(&objects, program);
+            let names = container["env"].as_array().unwrap().iter().map(|env| env["name"].as_str().unwrap());
+            let set: BTreeSet<String> =
+                names.filter(|name| name.starts_with("MP_")).map(str::to_owned).collect();
+            let mut known = variables(program);
+            known.retain(|name| all || set.contains(name) || !OPTIONAL.contains(&name.as_str()));
+            assert_eq!(set, known, "{program} in {}", file.display());
+        }
+    }
+}
+
+#[test]
+fn files_that_a_program_reads_are_mounted() {
+    let objects = everything();
+    for program in PROGRAMS {
+        let container = container(&objects, program);
+        let mounts: Vec<&str> = container["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["mountPath"].as_str().unwrap())
+            .collect();
+        let files = container["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|env| env["name"].as_str().unwrap().ends_with("_FILE"));
+        let mut read = BTreeSet::new();
+        for file in files {
+            let path = file["value"].as_str().unwrap();
+            let mount = mounts.iter().find(|mount| path.starts_with(&format!("{mount}/")));
+            read.insert(*mount.unwrap_or_else(|| panic!("{program}: {path} is in no mount")));
+        }
+        assert_eq!(read, mounts.into_iter().collect(), "{program} mounts what it does not read");
+    }
+}
+
+#[test]
+fn credentials_come_from_secrets_and_tokens_are_for_vault_alone() {
+    let text = template(&["--values", &values("everything")]).unwrap();
+    for object in objects(&text) {
+        assert_ne!(object["kind"], "Secret", "a release holds no secret");
+    }
+    let objects = everything();
+    for deployment in of_kind(&objects, "Deployment") {
+        let (program, pod) = (name(deployment), &deployment["spec"]["template"]["spec"]);
+        let api = matches!(program, "operator" | "console");
+        assert_eq!(pod["automountServiceAccountToken"], api, "{program}");
+        let volumes = pod["volumes"].as_array().unwrap();
+        let token =
+            volumes.iter().find_map(|volume| volume["projected"]["sources"][0].get("serviceAccountToken"));
+        assert_eq!(
+            token.map(|token| &token["audience"]),
+            (program != "sink").then(|| "vault".into()).as_ref(),
+            "{program}"
+        );
+    }
+}
+
+#[test]
+fn no_rule_that_is_bound_holds_a_wildcard() {
+    let mut rules = 0;
+    for object in everything() {
+        for rule in object["rules"].as_array().into_iter().flatten() {
+            rules += 1;
+            for field in ["verbs", "resources", "apiGroups", "resourceNames", "nonResourceURLs"] {
+                let words = rule[field].as_array().into_iter().flatten();
+                let wild: Vec<&Value> = words.filter(|word| word.as_str().unwrap().contains('*')).collect();
+                assert!(wild.is_empty(), "{}: {field} {wild:?}", name(&object));
+            }
+        }
+    }
+    assert!(rules > 15, "{rules} rules");
+}
+
+#[test]
+fn rights_are_those_of_the_developers_platform() {
+    let objects = everything();
+    for file in ["rbac", "serviceaccounts", "admission"] {
+        let text = fs::read_to_string(chart().join(format!("manifests/{file}.yaml"))).unwrap();
+        for wanted in crate::helm::objects(&text) {
+            let same = |object: &&Value| object["kind"] == wanted["kind"] && name(object) == name(&wanted);
+            let found = objects
+                .iter()
+                .find(same)
+                .unwrap_or_else(|| panic!("no {} {}", wanted["kind"], name(&wanted)));
+            for field in ["rules", "roleRef", "spec", "automountServiceAccountToken"] {
+                assert_eq!(found.get(field), wanted.get(field), "{} {field}", name(&wanted));
+            }
+            if wanted["metadata"].get("namespace").is_some() {
+                assert_eq!(found["metadata"]["namespace"], "metering");
+            }
+            for subject in found["subjects"].as_array().into_iter().flatten() {
+                assert_eq!(subject["namespace"], "metering");
+            }
+            for (label, value) in wanted["metadata"]["labels"].as_object().into_iter().flatten() {
+                assert_eq!(&found["metadata"]["labels"][label], value, "{}", name(&wanted));
+            }
+        }
+    }
+}
+
+#[test]
+fn resource_types_stay_unless_they_are_told_to_go() {
+    let kept = |args: &[&str]| {
+        let objects = objects(&template(&[&["--values", &values("least")], args].concat()).unwrap());
+        let of = of_kind(&objects, "CustomResourceDefinition");
+        let policies: Vec<Value> =
+            of.map(|crd| crd["metadata"]["annotations"]["helm.sh/resource-policy"].clone()).collect();
+        policies
+    };
+    assert_eq!(kept(&[]), vec![Value::from("keep"); 7]);
+    assert_eq!(kept(&["--set", "crds.keep=false"]), vec![Value::Null; 7]);
+    assert_eq!(kept(&["--set", "crds.enabled=false"]), Vec::<Value>::new());
+}
+
+#[test]
+fn rendering_twice_gives_the_same() {
+    let render = || template(&["--values", &values("everything")]).unwrap();
+    assert_eq!(render(), render());
+    for entry in fs::read_dir(chart().join("templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for function in ["lookup ", "rand", "uuidv4", "genCA", "genSelfSigned", "genPrivateKey", "now "] {
+            let used =
+                text.split("{{").skip(1).any(|part| part.split("}}").next().unwrap().contains(function));
+            assert!(!used, "{} uses {function}", path.display());
+        }
+    }
+}
+
+#[test]
+fn policies_allow_the_ports_of_the_stores() {
+    let ports = |file: &str, program: &str| {
+        let objects = rendered(values(file).as_ref());
+        let policy = of_kind(&objects, "NetworkPolicy").find(|policy| name(policy) == program).unwrap();
+        let egress = policy["spec"]["egress"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|to| to["ports"].as_array().unwrap());
+        egress.map(|port| port["port"].as_u64().unwrap()).collect::<Vec<u64>>()
+    };
+    assert_eq!(ports("least", "sink"), [53, 53, 4222, 8123]);
+    assert_eq!(ports("everything", "sink"), [53, 53, 4222, 8123]);
+    assert_eq!(ports("everything", "ingest"), [53, 53, 4222, 443]);
+    assert_eq!(ports("everything", "operator"), [53, 53, 4222, 8222, 8123, 443, 443, 6443]);
+    assert_eq!(ports("least", "operator"), [53, 53, 4222, 8123, 8200, 443, 6443]);
+}
+
+#[test]
+fn alerts_point_to_the_runbooks_of_this_installation() {
+    let objects = everything();
+    let rule = of_kind(&objects, "PrometheusRule").next().unwrap();
+    let groups = rule["spec"]["groups"].as_array().unwrap().iter();
+    let urls: Vec<&str> = groups
+        .flat_map(|group| group["rules"].as_array().unwrap())
+        .map(|rule| rule["annotations"]["runbook_url"].as_str().unwrap())
+        .collect();
+    assert!(
+        urls.len() > 15 && urls.iter().all(|url| url.starts_with("https://wiki.example.com/meterplane/")),
+        "{urls:?}"
+    );
+    let board = of_kind(&objects, "ConfigMap").find(|map| name(map) == "meterplane-dashboard").unwrap();
+    let board: Value = serde_json::from_str(board["data"]["meterplane.json"].as_str().unwrap()).unwrap();
+    assert_eq!(board["uid"], "meterplane");
+}
+
+#[test]
+fn a_new_key_restarts_those_who_trust() {
+    let checksums = |args: &[&str]| {
+        let objects = objects(&template(&[&["--values", &values("least")], args].concat()).unwrap());
+        let template = |program| {
+            of_kind(&objects, "Deployment").find(|it| name(it) == program).unwrap()["spec"]["template"]
+                .clone()
+        };
+        PROGRAMS.map(template)
+    };
+    let before = checksums(&[]);
+    let after = checksums(&["--set", "trust.keys.2=BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA="]);
+    let changed: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a != b).collect();
+    assert_eq!(changed, [false, true, false, true]);
+}
