@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
+use xtask::cargo::Programs;
+use xtask::{Cancel, Paths, Progress};
 
-use crate::helm::{chart, name, objects, of_kind, rendered, root, template, value_files, values};
+use crate::helm::{chart, name, objects, of_kind, rendered, root, template, tools, value_files, values};
 
 const PROGRAMS: [&str; 4] = ["operator", "ingest", "sink", "console"];
 /// Variables that a chart sets only when the value is there.
@@ -203,6 +206,47 @@ fn alerts_point_to_the_runbooks_of_this_installation() {
     let board = of_kind(&objects, "ConfigMap").find(|map| name(map) == "meterplane-dashboard").unwrap();
     let board: Value = serde_json::from_str(board["data"]["meterplane.json"].as_str().unwrap()).unwrap();
     assert_eq!(board["uid"], "meterplane");
+}
+
+#[test]
+fn prometheus_reads_the_alerts_and_the_panels() {
+    let monitoring = chart().join("monitoring");
+    let read = |rules: &std::path::Path| {
+        let mut command = Command::new(&tools().promrules);
+        command.arg(rules).arg(monitoring.join("dashboard.json")).output().unwrap()
+    };
+    let output = read(&monitoring.join("rules.yaml"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // It would say so if one of them were wrong.
+    let text = fs::read_to_string(monitoring.join("rules.yaml")).unwrap();
+    let wrong = std::env::temp_dir().join(format!("mp-rules-{}.yaml", std::process::id()));
+    fs::write(&wrong, text.replacen("sum(rate(", "sum(rates(", 1)).unwrap();
+    let output = read(&wrong);
+    fs::remove_file(&wrong).unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("rates"));
+}
+
+#[test]
+fn programs_understand_the_variables_that_they_get() {
+    let (paths, cancel) = (Paths::discover().unwrap(), Cancel::default());
+    let task = Progress::detect().task("our programs", "cargo build, dev profile");
+    let programs = Programs { packages: &PROGRAMS, ..Programs::default() };
+    let bins = xtask::cargo::build(&paths, programs, &task, &cancel).unwrap();
+    let objects = everything();
+    for program in PROGRAMS {
+        let run = |wrong: Option<(&str, &str)>| {
+            let env = container(&objects, program)["env"].as_array().unwrap();
+            let value = |env: &Value| env["value"].as_str().unwrap_or("pod").to_owned();
+            let env = env.iter().map(|env| (env["name"].as_str().unwrap().to_owned(), value(env)));
+            let output = Command::new(bins.join(program)).env_clear().envs(env).envs(wrong).output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        // They stop at the first file of a pod that is not here; a value that they do not understand ends them before, with 2.
+        let (code, said) = run(None);
+        assert_eq!(code, Some(1), "{program}: {said}");
+        let (code, said) = run(Some(("MP_ADMIN_LISTEN", "nowhere")));
+        assert_eq!(code, Some(2), "{program}: {said}");
+    }
 }
 
 #[test]

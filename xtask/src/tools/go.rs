@@ -159,6 +159,14 @@ pub(super) const VERDICT: OwnTool = OwnTool::new(
     "half a minute on two cores",
 );
 
+/// What reads alerts and panels as Prometheus does.
+pub(super) const PROMRULES: OwnTool = OwnTool::new(
+    "promrules",
+    "meterplane.io/tools/promrules",
+    "github.com/prometheus/prometheus",
+    "half a minute on two cores",
+);
+
 /// Finds or builds a program of ours.
 pub(super) fn own(workshop: &Workshop<'_>, OwnTool { group, tool }: &OwnTool) -> Result<PathBuf> {
     let pins = workshop.pins(group.folder);

@@ -44,6 +44,8 @@ pub enum ClickHouse {
 pub struct ChartTools {
     /// helm.
     pub helm: PathBuf,
+    /// What reads alerts and panels as Prometheus does.
+    pub promrules: PathBuf,
     /// Nodes without machines.
     pub nodes: Nodes,
 }
@@ -94,7 +96,7 @@ pub fn chart(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Char
         kwok: found.get("kwok")?,
         stages: go::source(&workshop, "kwok", "sigs.k8s.io/kwok")?.join("kustomize/stage"),
     };
-    Ok(ChartTools { helm: found.get("helm")?, nodes })
+    Ok(ChartTools { helm: found.get("helm")?, promrules: go::promrules(&workshop)?, nodes })
 }
 
 /// Finds or builds the Go program that benches compare ingest and sink with.
