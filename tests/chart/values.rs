@@ -22,11 +22,11 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("networkPolicy.nats.peers[0].namespaces=x", "namespaces"),
         ("replicas=3", "replicas"),
         // What the programs cannot do yet.
-        ("operator.replicas=2", "/operator/replicas"),
         ("clickhouse.url=https://clickhouse:8443", "/clickhouse/url"),
         ("nats.url=tls://nats:4222", "/nats/url"),
-        // What they would refuse themselves, later.
+        // What makes no sense, or they would refuse themselves, later.
         ("ingest.packsInFlight=9", "/ingest/packsInFlight"),
+        ("operator.replicas=4", "/operator/replicas"),
         ("lateDays=0", "/lateDays"),
         ("nats.laneHours=0", "/nats/laneHours"),
         ("logs.format=yaml", "/logs/format"),

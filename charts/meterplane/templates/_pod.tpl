@@ -42,7 +42,6 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if ne .component "operator" }}
 topologySpreadConstraints:
   {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - topologyKey: {{ . }}
@@ -53,7 +52,6 @@ topologySpreadConstraints:
       matchLabels:
         {{- include "meterplane.selector" $ | nindent 8 }}
   {{- end }}
-{{- end }}
 {{- end }}
 
 {{/* What containers of every component share. */}}
