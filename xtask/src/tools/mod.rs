@@ -96,7 +96,7 @@ pub fn chart(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<Char
         kwok: found.get("kwok")?,
         stages: go::source(&workshop, "kwok", "sigs.k8s.io/kwok")?.join("kustomize/stage"),
     };
-    Ok(ChartTools { helm: found.get("helm")?, promrules: go::promrules(&workshop)?, nodes })
+    Ok(ChartTools { helm: found.get("helm")?, promrules: go::own(&workshop, &go::PROMRULES)?, nodes })
 }
 
 /// Finds or builds the Go program that benches compare ingest and sink with.
