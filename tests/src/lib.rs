@@ -9,5 +9,5 @@ mod world;
 
 pub use answer::{Answer, Call};
 pub use tenant::{TestTenant, event};
-pub use wait::{eventually, within};
+pub use wait::{eventually, holds_for, within};
 pub use world::World;

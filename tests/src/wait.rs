@@ -21,6 +21,17 @@ pub fn eventually<T>(what: &str, probe: impl FnMut() -> Result<T, String>) -> T 
     within(Duration::from_secs(30), what, probe)
 }
 
+/// Looks for `time` on end that nothing changes: for what must not come.
+pub fn holds_for(time: Duration, what: &str, mut probe: impl FnMut() -> Result<(), String>) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        if let Err(last) = probe() {
+            panic!("{what}: not any more after {:?}: {last}", begun.elapsed());
+        }
+        pause();
+    }
+}
+
 #[allow(clippy::disallowed_methods, reason = "the one bounded poll of the tests")]
 fn pause() {
     std::thread::sleep(POLL);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use system_tests::{Call, TestTenant, World, event, eventually, within};
+use system_tests::{Call, TestTenant, World, event, eventually, holds_for, within};
 
 pub const TESTS: &[crate::Test] = &[
     ("a_changed_spec_is_observed_by_status_and_every_condition", observed),
@@ -102,9 +102,11 @@ fn wrong(world: &World) {
     assert_eq!(condition(&stalled, "Accepted")["status"], "False");
     assert!(condition(&stalled, "Stalled")["message"].as_str().unwrap().contains("spec.match.expression"));
     // Whoever is wrong waits for a change: nobody looks again and again.
-    std::thread::sleep(Duration::from_secs(5));
-    let later = get(world, &["usagelimit", "bad", "--namespace", name]);
-    assert_eq!(later["metadata"]["resourceVersion"], stalled["metadata"]["resourceVersion"]);
+    let written = &stalled["metadata"]["resourceVersion"];
+    holds_for(Duration::from_secs(5), "it is left alone", || {
+        let later = get(world, &["usagelimit", "bad", "--namespace", name]);
+        (later["metadata"]["resourceVersion"] == *written).then_some(()).ok_or(later["status"].to_string())
+    });
 }
 
 fn never_placed(world: &World) {
@@ -130,9 +132,10 @@ fn going(world: &World) {
     world.kubectl(&[&["delete", "secret", "app-apikey"][..], &own].concat());
     // Whatever makes it look again, it does not mint a key for an object that is going.
     world.kubectl(&[&["annotate", "apikey", "app", "meterplane.io/reconcile-at=1"][..], &own].concat());
-    std::thread::sleep(Duration::from_secs(4));
-    let secrets = world.kubectl(&[&["get", "secrets", "--output=name"][..], &own].concat());
-    assert!(!secrets.contains("app-apikey"), "{secrets}");
+    holds_for(Duration::from_secs(4), "no key is minted", || {
+        let secrets = world.kubectl(&[&["get", "secrets", "--output=name"][..], &own].concat());
+        (!secrets.contains("app-apikey")).then_some(()).ok_or(secrets)
+    });
     let free = r#"{"metadata":{"finalizers":null}}"#;
     world.kubectl(&[&["patch", "apikey", "app", "--type=merge", "--patch", free][..], &own].concat());
     is_gone(world, &[&["apikey", "app"][..], &own].concat(), Duration::from_secs(20));

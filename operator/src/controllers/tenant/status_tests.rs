@@ -74,6 +74,7 @@ fn a_tenant_in_place_is_ready_and_says_where_it_lives() {
             text(ACCEPTED, ConditionStatus::True, "Accepted"),
             text(PROGRAMMED, ConditionStatus::True, "Programmed"),
             text(COUNTS_RECONCILED, ConditionStatus::True, "Reconciled"),
+            text(DRIFTED, ConditionStatus::False, "AsWritten"),
             text(DURABLE, ConditionStatus::True, "SingleCopy"),
             text(ENFORCED, ConditionStatus::True, "Enforcing"),
             text(NAMESPACES_CLAIMED, ConditionStatus::True, "Claimed"),
