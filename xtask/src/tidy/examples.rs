@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::tree::Tree;
 use crate::{Error, Result};
 
-/// Kinds of Kubernetes itself that examples may hold.
+/// Kinds of Kubernetes itself and of Argo CD that examples may hold.
 const OTHERS: [&str; 5] = [
     "v1/Namespace",
     "v1/Secret",
