@@ -99,8 +99,9 @@ async fn take_part(
     held.spawn(async move { holding.0.hold(&holding.1).await });
     let work = async {
         let context = startup::lead(config, admin.metrics(), &standby, &term).await?;
-        admin.started(context.clone());
-        let mut tasks = startup::run(context).await;
+        let mut tasks = startup::run(context.clone()).await.ok_or("a task ended at the start")?;
+        // Ready when there are workers: one that leads without them looks healthy and does nothing.
+        admin.started(context);
         // Every task is meant to live for ever; without one of them the operator only looks alive.
         tokio::select! { _ = tasks.join_next() => {}, _ = standby.watches.join_next() => {} }
         Err::<(), Box<dyn std::error::Error>>("a task ended".into())

@@ -180,8 +180,8 @@ fn newest_epoch(index: &Stored<Index>, snapshots: &[(event::TenantName, Stored<S
     of_snapshots.chain(of_index).max().unwrap_or_default()
 }
 
-/// Starts every task; the operator leads as long as all of them live.
-pub async fn run(ctx: Arc<Context>) -> JoinSet<()> {
+/// Starts every task; the operator leads as long as all of them live. `None`: one has ended already.
+pub async fn run(ctx: Arc<Context>) -> Option<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     macro_rules! follow {
         ($what:literal, $run:path) => {
@@ -197,7 +197,10 @@ pub async fn run(ctx: Arc<Context>) -> JoinSet<()> {
     follow!("audits", audits::run);
     follow!("seats", moves::follow);
     // Nobody knows who enforces what before the heartbeats are known.
-    ctx.fleet.wait_synced().await;
+    tokio::select! {
+        () = ctx.fleet.wait_synced() => {}
+        _ = tasks.join_next() => return None,
+    }
     macro_rules! listen {
         ($cache:ident, $trigger:path) => {
             // Weak: the caches are among what the context holds.
@@ -237,7 +240,7 @@ pub async fn run(ctx: Arc<Context>) -> JoinSet<()> {
     work!("accesspolicy", access_policy, access_policy::reconcile);
     work!("apikey", api_key, api_key::reconcile);
     in_the_background(&mut tasks, &ctx);
-    tasks
+    Some(tasks)
 }
 
 /// What goes on beside the reconciles.

@@ -124,14 +124,20 @@ impl Queue {
     /// Adds a key to be looked at now.
     pub fn add(&self, key: ObjectKey) {
         let group = self.group(&key);
-        self.state.lock().add(key, group, Priority::Now, Instant::now());
+        let mut state = self.state.lock();
+        let priority = state.news();
+        state.add(key, group, priority, Instant::now());
+        drop(state);
         self.changed.notify_one();
     }
 
     /// Adds a key to be looked at after a time; the earliest time counts.
     pub fn add_after(&self, key: ObjectKey, delay: Duration) {
         let (at, group) = (Instant::now() + delay, self.group(&key));
-        self.state.lock().add_at(key, Due { at, group, priority: Priority::Now });
+        let mut state = self.state.lock();
+        let priority = state.news();
+        state.add_at(key, Due { at, group, priority });
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -199,8 +205,12 @@ impl Queue {
 }
 
 impl State {
+    /// How soon what is told just now is wanted.
+    fn news(&self) -> Priority {
+        if self.initial { Priority::Later } else { Priority::Now }
+    }
+
     fn add(&mut self, key: ObjectKey, group: Group, priority: Priority, now: Instant) {
-        let priority = if self.initial { Priority::Later } else { priority };
         self.forget_due(&key);
         if let Some(active) = self.active.get_mut(&key) {
             active.again = active.again.max(Some(priority));

@@ -63,15 +63,22 @@ fn failures_wait_longer_and_longer_until_a_success() {
     assert!(state.failures.is_empty() && state.due.is_empty() && state.active_of.is_empty());
 }
 
-#[test]
-fn after_a_restart_an_edit_goes_first() {
-    let (mut state, now) = (State { initial: true, ..State::default() }, Instant::now());
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_an_edit_goes_first() {
+    let queue = Queue::default();
+    queue.initial(true);
     for n in 0..100 {
-        add(&mut state, &format!("there-before-{n}"), now);
+        let there = key(&format!("there-before-{n}"));
+        // Some are debounced: they come due only when the start is over.
+        if n % 2 == 0 { queue.add(there) } else { queue.add_after(there, Duration::from_millis(50)) }
     }
-    state.initial = false;
-    add(&mut state, "edited", now);
-    add(&mut state, "there-before-70", now);
+    queue.initial(false);
+    tokio::time::advance(Duration::from_millis(60)).await;
+    queue.add(key("edited"));
+    queue.add(key("there-before-70"));
+    let mut state = queue.state.lock();
+    let now = Instant::now();
+    state.promote(now);
     assert_eq!(take(&mut state, now).as_deref(), Some("edited"));
     assert_eq!(take(&mut state, now).as_deref(), Some("there-before-70"), "it was there, and was edited");
     let mut rest: Vec<String> = std::iter::from_fn(|| take(&mut state, now)).collect();
@@ -165,5 +172,6 @@ async fn a_tenant_with_a_thousand_failing_objects_does_not_double_anothers_laten
     let alone = edits_of_the_quiet_one(0).await;
     let beside = edits_of_the_quiet_one(1_000).await;
     let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
-    assert!(p99(&beside) <= p99(&alone) * 2, "{:?} beside, {:?} alone", p99(&beside), p99(&alone));
+    // Twice as long is what is promised; with half of the workers left to others it does not wait at all.
+    assert!(p99(&beside) <= p99(&alone) * 5 / 4, "{:?} beside, {:?} alone", p99(&beside), p99(&alone));
 }

@@ -75,7 +75,8 @@ impl Lease {
 
     /// Says that we are still there.
     pub async fn renew(&self, held: &mut Held, epoch: u64) -> Result<Renewal, kube::Error> {
-        let wanted = Held { epoch, ..held.clone() };
+        // One that was raised meanwhile stays raised.
+        let wanted = Held { epoch: epoch.max(held.epoch), ..held.clone() };
         match self.api.replace(NAME, &params(), &self.object(&wanted, Some(&self.identity))).await {
             Ok(object) => {
                 *held = Held { version: object.metadata.resource_version, ..wanted };
