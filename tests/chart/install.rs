@@ -219,6 +219,10 @@ fn budgets_policies_and_scaling_are_in_place(cluster: &Cluster) {
         assert_eq!(budget["status"]["expectedPods"], 2, "{program}: {budget}");
         assert_eq!(budget["status"]["disruptionsAllowed"], 1, "{program}: {budget}");
     }
+    assert!(
+        cluster.exists(&["mutatingadmissionpolicy", "meterplane-changed-by"]),
+        "this apiserver knows them"
+    );
     let scaler = cluster.get(&["horizontalpodautoscaler", "ingest"]);
     assert_eq!(scaler["spec"]["scaleTargetRef"]["name"], "ingest");
     assert_eq!((&scaler["spec"]["minReplicas"], &scaler["spec"]["maxReplicas"]), (&2.into(), &10.into()));
@@ -311,6 +315,7 @@ fn release_is_gone(cluster: &Cluster) {
         ["clusterrole", "meterplane-operator"],
         ["clusterrolebinding", "meterplane-console"],
         ["validatingadmissionpolicy", "meterplane-confirm-deletion"],
+        ["mutatingadmissionpolicy", "meterplane-changed-by"],
         ["configmap", "meterplane-trust"],
     ] {
         assert!(!cluster.exists(&what), "{what:?}");
