@@ -144,6 +144,9 @@ fn edit(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
     await_quiet(job, world)?;
     let mut changed = writes::kept(world)?.difference(&kept);
     changed.retain(|name| name != writes::POLICY);
+    if !changed.is_empty() {
+        round.number("changedByAnEditedPlan", serde_json::json!(changed));
+    }
     round.at_most("streams, databases and keys that an edited plan changed", changed.len() as f64, 0.0);
     task.done("all follow");
     Ok(())

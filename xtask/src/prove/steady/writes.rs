@@ -1,14 +1,12 @@
 //! What was written: to the apiserver by its audit log, elsewhere by what is there before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::Result;
 use crate::prove::nats;
 use crate::prove::world::World;
-use crate::{Error, Result};
 
 /// Buckets that others than the operator write all the time: pods their heartbeats, sinks their leases and audits.
 const OTHERS: [&str; 4] = ["KV_pods", "KV_leases", "KV_intents", "KV_audits"];
@@ -72,8 +70,7 @@ pub fn kept(world: &World) -> Result<Kept> {
         let last = if OTHERS.contains(&name.as_str()) { &Value::Null } else { &stream["state"]["last_seq"] };
         all.insert(format!("stream {name}"), json!([stream["config"], stream["created"], last]).to_string());
     }
-    let dir = world.platform.kubeconfig().parent().map(Path::to_path_buf).unwrap_or_default();
-    files(&dir.join("vault"), "vault", &mut all)?;
+    vault(world, &mut all)?;
     let sql = "SELECT database, name, toString(metadata_modification_time), create_table_query FROM system.tables \
                WHERE database LIKE 'tenant_%' OR database LIKE 'pool_%' FORMAT JSONCompactEachRow";
     for line in world.clickhouse(sql)? {
@@ -97,18 +94,17 @@ fn streams(world: &World) -> Result<Vec<Value>> {
     }
 }
 
-/// Each file with the time of its last change.
-fn files(folder: &Path, name: &str, all: &mut BTreeMap<String, String>) -> Result<()> {
-    let failed = || Error::io(format!("cannot read {}", folder.display()));
-    for entry in std::fs::read_dir(folder).map_err(failed())? {
-        let entry = entry.map_err(failed())?;
-        let meta = entry.metadata().map_err(failed())?;
-        let name = format!("{name}/{}", entry.file_name().display());
-        if meta.is_dir() {
-            files(&entry.path(), &name, all)?;
-        } else {
-            let at = meta.modified().ok().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-            all.insert(name, format!("{at:?}"));
+/// Each policy and each key of Vault, whole. Its files are no measure: Vault writes down every token that it gives out.
+fn vault(world: &World, all: &mut BTreeMap<String, String>) -> Result<()> {
+    let (url, token) = (world.platform.url("vault")?, world.platform.vault_root_token()?);
+    let headers = [("X-Vault-Token", token.trim())];
+    for folder in ["sys/policies/acl", "transit/keys"] {
+        let read = |path: &str| -> Result<Value> {
+            let url = format!("{url}/v1/{folder}{path}");
+            Ok(world.http.get(&url, &headers)?.accepted(&url)?.json()["data"].clone())
+        };
+        for name in read("?list=true")?["keys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            all.insert(format!("vault {folder}/{name}"), read(&format!("/{name}"))?.to_string());
         }
     }
     Ok(())
