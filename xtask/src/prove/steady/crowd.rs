@@ -41,8 +41,12 @@ pub fn tighter() -> Value {
     json!({"spec": {"limits": limits(900_000)}})
 }
 
+/// What is edited is no limit that a lane's storage is measured by: that would change with it, as it should.
 fn limits(max: u64) -> Value {
-    json!([{"name": "events", "per": "Tenant", "quota": {"max": max, "period": "Month"}}])
+    json!([
+        {"name": "events", "per": "Tenant", "quota": {"max": 1_000_000, "period": "Month"}},
+        {"name": "reports", "per": "User", "quota": {"max": max, "period": "Day"}},
+    ])
 }
 
 /// Whether an object's condition is true.
