@@ -12,6 +12,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_tenant_that_was_never_placed_goes_at_once", never_placed),
     ("nothing_is_made_anew_for_what_is_going", going),
     ("kubectl_lists_explains_and_shows_every_kind", kubectl),
+    ("a_key_is_replaced_when_its_serial_is_raised", rotated),
     ("metrics_have_the_names_that_dashboards_know", metrics),
     ("people_may_do_what_their_role_says_and_no_more", personas),
 ];
@@ -171,6 +172,28 @@ fn kubectl(world: &World) {
             }
         }
     }
+}
+
+fn rotated(world: &World) {
+    let name = "confrotated";
+    let tenant = world.tenant(name, "");
+    let spec =
+        json!({"spec": {"rotation": {"every": "90d", "overlap": "7d"}, "rotationSerial": 1}}).to_string();
+    world.kubectl(&["patch", "apikey", "app", "--namespace", name, "--type=merge", "--patch", &spec]);
+    let key = eventually("the Secret holds another key", || {
+        let key = TestTenant::secret(world, name, "app-apikey");
+        (key != tenant.ingest_key).then_some(key).ok_or("it holds the old one".to_owned())
+    });
+    let renewed = TestTenant { ingest_key: key, ..tenant.clone() };
+    eventually("the new key is accepted", || {
+        let answer = renewed.post(world, 0, &event("new", "login", "ann"));
+        (answer.status == 202).then_some(()).ok_or(answer.body)
+    });
+    assert_eq!(
+        tenant.post(world, 0, &event("old", "login", "ann")).status,
+        202,
+        "the old one for as long as they overlap"
+    );
 }
 
 fn metrics(world: &World) {
