@@ -90,6 +90,12 @@ fn observed(world: &World) {
     assert_eq!(drifted["status"], "True", "{drifted}");
     assert!(drifted["message"].as_str().unwrap().contains("Violations"), "{drifted}");
     assert!(!has_view(world, name), "it was only looked at");
+    eventually("an Event tells it", || {
+        let fields = format!("--field-selector=involvedObject.name={name},reason=Drifted");
+        let events =
+            world.try_kubectl(&["get", "events", "--namespace=default", &fields, "--output=name"])?;
+        (events.lines().count() == 1).then_some(()).ok_or(events)
+    });
     annotate(world, name, "reconcile-");
     eventually("it is repaired", || has_view(world, name).then_some(()).ok_or("the view is gone".to_owned()));
     eventually("and says so", || {

@@ -14,6 +14,7 @@ pub mod access_policy;
 pub mod api_key;
 pub mod drift;
 pub mod enforced;
+pub mod events;
 pub mod lane_pool;
 pub mod orders;
 pub mod ownership;

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crds::Condition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -10,6 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::events;
+use crate::clock;
 use crate::engine::Cache;
 use crate::errors::{Failure, status_code};
 
@@ -28,7 +31,7 @@ pub fn controller_of<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference
     }
 }
 
-/// Writes the status if it differs. Carries the resourceVersion, so a write that rests on an older object fails.
+/// Writes the status if it differs, and tells what turned. Carries the resourceVersion, so a write that rests on an older object fails.
 ///
 /// # Errors
 /// When the kube-apiserver fails, or the object changed meanwhile.
@@ -40,20 +43,26 @@ pub async fn status<K, S>(
     new: &S,
 ) -> Result<(), Failure>
 where
-    K: Resource + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     S: Serialize + PartialEq + Default,
 {
     if old == Some(new) {
         return Ok(());
     }
+    let (old, new) = (to_value(old), to_value(Some(new)));
+    let said = |status: &Value| -> Vec<Condition> {
+        serde_json::from_value(status["conditions"].clone()).unwrap_or_default()
+    };
+    let (before, after) = (said(&old), said(&new));
     let patch = json!({
         "metadata": {"resourceVersion": object.resource_version()},
-        "status": replacement(&to_value(old), to_value(Some(new))),
+        "status": replacement(&old, new),
     });
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch)).await {
         Ok(written) => {
             cache.apply(DeserializeGuard(Ok(written)));
+            events::tell(api.clone().into_client(), object, (&before, &after), clock::now()).await;
             Ok(())
         }
         // It is gone; the watch will tell.

@@ -3,14 +3,19 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
+use tracing::{Instrument, info_span};
 
 use super::ObjectKey;
 use super::queue::{Action, Queue};
 use crate::errors::Fault;
 use crate::observe::ControllerMetrics;
+
+/// Reconciles so far: each line of a log says which one it is from.
+static RECONCILES: AtomicU64 = AtomicU64::new(1);
 
 /// Starts `count` workers on `queue`. Each key is reconciled by `reconcile`; a fault decides itself what follows. A panic is an
 /// object's own: it is told, and the object waits.
@@ -34,23 +39,27 @@ pub fn spawn<F, R, E>(
                 metrics.waited(handout.waited);
                 let key = handout.key;
                 let step = metrics.begin();
+                let reconcile_id = RECONCILES.fetch_add(1, Ordering::Relaxed);
+                let (controller, ObjectKey { namespace, name }) = (metrics.name(), &key);
+                let span = info_span!("reconcile", controller, namespace, name, reconcile_id);
                 // Nothing of ours is left half changed that a later look would trust: state is behind locks, and read anew.
-                let result = AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await;
+                let result =
+                    AssertUnwindSafe(reconcile(key.clone()).instrument(span.clone())).catch_unwind().await;
                 let action = match &result {
                     Ok(Ok(action)) => *action,
                     Ok(Err(fault)) => fault.action(),
                     Err(_) => Action::Backoff,
                 };
-                let controller = metrics.name();
+                let _told = span.enter();
                 match &result {
                     Ok(Ok(_)) => step.finish(action),
                     Ok(Err(fault)) => {
                         let category = fault.category();
-                        tracing::warn!(controller, object = %key, category, error = %fault, "reconcile failed");
+                        tracing::warn!(category, error = %fault, "reconcile failed");
                         step.fail(category);
                     }
                     Err(_) => {
-                        tracing::error!(controller, object = %key, "reconcile ended in a panic");
+                        tracing::error!("reconcile ended in a panic");
                         step.panicked();
                     }
                 }
