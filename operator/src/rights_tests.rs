@@ -60,7 +60,6 @@ fn the_operator_says_what_came_of_every_kind_and_writes_no_rule() {
         let reads = if plural == "dataplanes" { "get" } else { "watch" };
         assert!(may("meterplane-operator", &plural, reads), "{plural}");
         assert!(may("meterplane-operator", &format!("{plural}/status"), "patch"), "{plural}");
-        assert!(may("meterplane-console", &plural, "list"), "{plural}");
         let writes = ["create", "update", "delete"].map(|verb| may("meterplane-operator", &plural, verb));
         let expected = if plural == "dataplanes" { [true, false, false] } else { [false; 3] };
         assert_eq!(writes, expected, "{plural}");

@@ -24,6 +24,7 @@ use serde_json::json;
 
 use crate::conditions::Why;
 use crate::context::Context;
+use crate::controllers::orders::{Mode, Orders};
 use crate::controllers::settle::Hindrance;
 use crate::controllers::write::MANAGER;
 use crate::engine::ObjectKey;
@@ -88,6 +89,9 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
         remove(&ctx.users, &owner(&ctx, &name)).await?;
         return Ok(Action::Await);
     };
+    if Orders::of(tenant.as_ref()).mode != Mode::Active {
+        return Ok(Action::Await);
+    }
     let look = tokio::time::timeout(LIMIT, look(&ctx, &tenant, &name, wanted));
     let result = look.await.unwrap_or_else(|_| {
         let detail = format!("no end within {} s", LIMIT.as_secs());
