@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::crowd::{self, Member};
 use super::figures::Verdict;
 use super::probes;
-use super::processes::{Cpu, rss_mib};
+use super::processes::Cpu;
 use super::tables::Tables;
 use super::throughput::Throughput;
 use super::world::{Bench, CROWD_LANE_MIB, World};
+use crate::platform::memory::Memory::Resident;
 use crate::{Error, Result};
 
 /// Events a second: five times the mean of the model's day.
@@ -91,12 +92,12 @@ struct Memory {
 fn watch(world: &World<'_>, lasting: Duration) -> Result<Memory> {
     let (began, mut memory) = (Instant::now(), Memory::default());
     while began.elapsed() < lasting {
-        memory.ingest.push(rss_mib(world.platform.pid("ingest-1")?)?);
-        memory.sink.push(rss_mib(world.platform.pid("sink")?)?);
+        memory.ingest.push(world.platform.memory_mib("ingest-1", Resident)?);
+        memory.sink.push(world.platform.memory_mib("sink", Resident)?);
         world.bench.cancel.pause(LOOK_EVERY.min(lasting.saturating_sub(began.elapsed())))?;
     }
-    memory.ingest.push(rss_mib(world.platform.pid("ingest-1")?)?);
-    memory.sink.push(rss_mib(world.platform.pid("sink")?)?);
+    memory.ingest.push(world.platform.memory_mib("ingest-1", Resident)?);
+    memory.sink.push(world.platform.memory_mib("sink", Resident)?);
     Ok(memory)
 }
 

@@ -58,16 +58,6 @@ impl Cpu {
     }
 }
 
-/// Resident memory of a process, MiB.
-pub(super) fn rss_mib(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).map_err(Error::io(format!("cannot read {path}")))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.map(|kib| kib / 1_024)
-        .ok_or_else(|| Error::Format { what: path, detail: "it names no resident memory".into() })
-}
-
 fn seconds(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read_to_string(&path).map_err(Error::io(format!("cannot read {path}")))?;

@@ -14,6 +14,7 @@ mod cluster;
 mod controller_manager;
 mod etcd;
 pub mod kubectl;
+pub mod memory;
 mod nats;
 mod nats_rights;
 mod nodes;

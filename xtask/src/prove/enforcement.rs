@@ -168,7 +168,7 @@ pub(super) fn changed(
     round.number("enforcedMsMax", ms(1.0, &mut times));
     round.at_most("changes that were not enforced in 30 s", lost.into_inner() as f64, 0.0);
     round.at_most(
-        "p99 from the apiserver's answer to Enforced on all 8 pods, ms",
+        "p99 from the apiserver's answer to Enforced on every pod, ms",
         ms(0.99, &mut times),
         1_000.0,
     );

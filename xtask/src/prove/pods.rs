@@ -1,8 +1,9 @@
 //! The eight pods: addresses, metrics, memory.
 
+use crate::Result;
 use crate::http::Http;
 use crate::platform::Platform;
-use crate::{Error, Result};
+use crate::platform::memory::Memory;
 
 /// Ingest pods of every proof.
 pub const PODS: usize = 8;
@@ -37,14 +38,7 @@ fn sample(line: &str, metric: &str, marks: &[&str]) -> Option<f64> {
 /// # Errors
 /// When a pod is gone.
 pub fn rss_mib(platform: &Platform, pods: usize) -> Result<Vec<u64>> {
-    let of = |n| {
-        let path = format!("/proc/{}/status", platform.pid(&name(n))?);
-        let text = std::fs::read_to_string(&path).map_err(Error::io(format!("cannot read {path}")))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        Ok(kib.unwrap_or_default() / 1_024)
-    };
-    (0..pods).map(of).collect()
+    (0..pods).map(|n| platform.memory_mib(&name(n), Memory::Resident)).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::proxy::Proxy;
 use super::report::Round;
 use super::world::{Shape, World};
 use super::{Job, Scale};
+use crate::platform::memory::Memory::Highest;
 use crate::{Error, Result};
 
 /// Two pods have to follow.
@@ -79,7 +80,7 @@ fn create(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut 
     round.number("objects", objects);
     round.number("writesAnObject", writes.calls as f64 / objects);
     round.number("writesByResource", serde_json::json!(writes.by_resource));
-    round.number("operatorPeakMiB", peak_mib(world)?);
+    round.number("operatorPeakMiB", world.platform.memory_mib("operator", Highest)?);
     Ok(())
 }
 
@@ -103,7 +104,7 @@ fn restart(job: &Job<'_>, world: &World, round: &mut Round) -> Result<()> {
     round.at_most("seconds from the kill to ready", began.elapsed().as_secs_f64(), 30.0);
     await_quiet(job, world)?;
     round.part("restart", |round| nothing_written(world, &before, &kept, round))?;
-    round.number("operatorPeakMiBAfterRestart", peak_mib(world)?);
+    round.number("operatorPeakMiBAfterRestart", world.platform.memory_mib("operator", Highest)?);
     task.done("it is where it was");
     Ok(())
 }
@@ -117,7 +118,7 @@ fn more(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
     task.done("all are in force");
     await_quiet(job, world)?;
     round.number("limits", limits);
-    round.number("operatorPeakMiBWithThem", peak_mib(world)?);
+    round.number("operatorPeakMiBWithThem", world.platform.memory_mib("operator", Highest)?);
     enforcement::changed(job, proxy, plan.tenants, plan.changes, round)
 }
 
@@ -177,14 +178,4 @@ fn await_quiet(job: &Job<'_>, world: &World) -> Result<()> {
         program: "the operator".into(),
         detail: format!("it was still writing after {} s: {:?}", QUIET_WITHIN.as_secs(), last.by_resource),
     })
-}
-
-/// The most memory that the operator ever had, MiB.
-fn peak_mib(world: &World) -> Result<u64> {
-    let path = format!("/proc/{}/status", world.platform.pid("operator")?);
-    let text = std::fs::read_to_string(&path).map_err(Error::io(format!("cannot read {path}")))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.map(|kib| kib / 1_024)
-        .ok_or_else(|| Error::Format { what: path, detail: "it names no highest memory".into() })
 }
