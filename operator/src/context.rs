@@ -152,6 +152,8 @@ pub struct Context {
     pub publications: Publications,
     /// Ingest pods.
     pub fleet: Fleet,
+    /// How much of each tenant-wide limit is used.
+    pub levels: crate::levels::Levels,
     /// What the lanes' audits say.
     pub audits: crate::audits::Audits,
     /// Tenants that have moved between lanes.

@@ -19,6 +19,7 @@ mod installation;
 mod kube_clients;
 mod leadership;
 mod ledgers;
+mod levels;
 mod moves;
 mod observe;
 mod passage;
@@ -29,8 +30,8 @@ mod seeding;
 mod snapshot;
 mod startup;
 
-#[cfg(all(feature = "unfenced", not(debug_assertions)))]
-compile_error!("feature `unfenced` is a fault for a proof to find: a release build must not have it");
+#[cfg(all(any(feature = "unfenced", feature = "crash-points"), not(debug_assertions)))]
+compile_error!("`unfenced` and `crash-points` are for proofs: a release build must not have them");
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};

@@ -21,7 +21,7 @@ use crate::observe::Metrics;
 use crate::snapshot::store::{Store, Stored};
 use crate::{
     audits, belonging, data_plane, durability, enforcement, fleet, installation, kube_clients, leadership,
-    ledgers, moves, reaper, seeding, snapshot,
+    ledgers, levels, moves, reaper, seeding, snapshot,
 };
 
 /// Time before a failed start-up step is tried again.
@@ -142,6 +142,7 @@ pub async fn lead(
         records: snapshot::keys::KeyRecords::default(),
         publications: snapshot::publications::Publications::default(),
         fleet: fleet::Fleet::default(),
+        levels: levels::Levels::default(),
         audits: audits::Audits::default(),
         moves: moves::Moves::default(),
         durability: durability::Durability::default(),
@@ -196,6 +197,7 @@ pub async fn run(ctx: Arc<Context>) -> Option<JoinSet<()>> {
     follow!("heartbeats", enforcement::run);
     follow!("audits", audits::run);
     follow!("seats", moves::follow);
+    follow!("levels of limits", levels::run);
     // Nobody knows who enforces what before the heartbeats are known.
     tokio::select! {
         () = ctx.fleet.wait_synced() => {}

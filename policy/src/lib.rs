@@ -17,6 +17,7 @@ pub mod effective;
 pub mod heartbeat;
 pub mod ledger;
 pub mod ledger_ids;
+pub mod level;
 pub mod limit;
 pub mod matching;
 #[cfg(any(test, feature = "model"))]

@@ -9,6 +9,7 @@ pub const TESTS: &[crate::Test] = &[
     ("a_thousand_of_five_thousand_events_are_stored", a_thousand),
     ("limits_per_user_count_every_user_by_itself", per_user),
     ("summed_measures_are_limited_by_their_sum", summed),
+    ("the_level_of_a_limit_follows_what_is_used_of_it", level),
     ("a_rejected_event_takes_nothing_from_other_limits", all_or_none),
 ];
 
@@ -70,6 +71,41 @@ fn a_thousand(world: &World) {
     system_tests::eventually("the recreated limit holds", || {
         (refused() == 429).then_some(()).ok_or_else(String::new)
     });
+}
+
+/// With a step of its own; beside it one of users, which has no level.
+const STEPPED: &str = r"
+apiVersion: meterplane.io/v1alpha1
+kind: UsageLimit
+metadata: {name: ten, namespace: NAME}
+spec: {per: Tenant, quota: {max: 10, period: Month}, warnAt: [50]}
+---
+apiVersion: meterplane.io/v1alpha1
+kind: UsageLimit
+metadata: {name: each, namespace: NAME}
+spec: {per: User, quota: {max: 100, period: Month}}
+";
+
+fn level(world: &World) {
+    let tenant = world.tenant("level", STEPPED);
+    let level = |limit: &str| {
+        world.kubectl(&["get", "usagelimit", limit, "--namespace=level", "--output=jsonpath={.status.level}"])
+    };
+    let becomes = |wanted: &str| {
+        system_tests::eventually(&format!("the level is {wanted}"), || {
+            let level = level("ten");
+            (level == wanted).then_some(()).ok_or(level)
+        });
+    };
+    becomes("Normal");
+    tenant.post_many(world, "a", 5);
+    becomes("50%");
+    tenant.post_many(world, "b", 5);
+    becomes("100%");
+    let raise = ["patch", "usagelimit", "ten", "--namespace=level", "--type=merge", "--patch"];
+    world.kubectl(&[&raise[..], &[r#"{"spec": {"quota": {"max": 1000, "period": "Month"}}}"#]].concat());
+    becomes("Normal");
+    assert_eq!(level("each"), "", "what users share has no one level");
 }
 
 fn per_user(world: &World) {

@@ -62,3 +62,9 @@ pub fn key_id(key: &ObjectKey) -> String {
 pub fn limit_identity(key: &ObjectKey) -> String {
     format!("ns.{}.{}", key.namespace, key.name)
 }
+
+/// The declared limit of an identity; `None` for one of a plan.
+pub fn limit_of_identity(identity: &str) -> Option<ObjectKey> {
+    let (namespace, name) = identity.strip_prefix("ns.")?.split_once('.')?;
+    Some(ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() })
+}

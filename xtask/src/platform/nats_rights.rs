@@ -12,8 +12,8 @@ use event::names::{
 /// The windows that quota and rate records are kept by.
 const LEDGER_WINDOWS: [&str; 6] = ["second", "minute", "hour", "day", "month", "total"];
 
-/// The one that never ends.
-const TOTAL: &str = "total";
+/// Those of quotas.
+const QUOTAS: [&str; 4] = ["hour", "day", "month", "total"];
 
 /// A user of the server.
 pub(super) struct User {
@@ -58,8 +58,9 @@ fn operator() -> User {
     publish.push(format!("$KV.{AUDITS_BUCKET}.forgotten.*"));
     // Keeps out what dead pods might still send, and settles what they held: of quotas that never start anew.
     publish.push("usage.*.fence.*.*".to_owned());
-    for shard in 0..LEDGER_SHARDS {
-        publish.extend(watch(&ledger_bucket(TOTAL, shard)));
+    // How much of each limit is used.
+    for window in QUOTAS {
+        publish.extend((0..LEDGER_SHARDS).flat_map(|shard| watch(&ledger_bucket(window, shard))));
     }
     User { name: "operator", publish, refuse: vec![], subscribe: inbox(), answers: false }
 }

@@ -111,10 +111,14 @@ impl Bucket {
     /// # Errors
     /// [`KvError::Missing`] when it does not, else no answer.
     pub async fn open(client: &Client, name: &str) -> Result<Self, KvError> {
-        let bucket =
-            Self { client: client.clone(), name: name.to_owned(), stream: BucketSpec::stream_name(name) };
+        let bucket = Self::named(client, name);
         bucket.info().await?;
         Ok(bucket)
+    }
+
+    /// A bucket of which nobody has asked yet whether it exists: a watch of one that does not waits for it.
+    pub fn named(client: &Client, name: &str) -> Self {
+        Self { client: client.clone(), name: name.to_owned(), stream: BucketSpec::stream_name(name) }
     }
 
     /// Its name.
@@ -211,7 +215,12 @@ impl Bucket {
     ///
     /// A write that was overtaken by another of the same key may be skipped: a bucket keeps the last one only.
     pub fn watch(&self) -> Watch {
-        watch::watch(self.clone())
+        self.watch_matching(">")
+    }
+
+    /// The same for keys of this form: `*` stands for one part between dots, `>` at the end for all that follow.
+    pub fn watch_matching(&self, keys: &str) -> Watch {
+        watch::watch(self.clone(), format!("$KV.{}.{keys}", self.name))
     }
 
     /// The bucket's highest revision.

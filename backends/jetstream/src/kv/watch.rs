@@ -77,9 +77,10 @@ fn entry(bucket: &Bucket, stored: Stored) -> Option<Entry> {
     })
 }
 
-pub(super) fn watch(bucket: Bucket) -> Watch {
+pub(super) fn watch(bucket: Bucket, filter: String) -> Watch {
     let state = Watching {
         bucket,
+        filter,
         cursor: None,
         created: None,
         revision: 0,
@@ -93,6 +94,8 @@ pub(super) fn watch(bucket: Bucket) -> Watch {
 
 struct Watching {
     bucket: Bucket,
+    /// Subjects of the keys that are told.
+    filter: String,
     cursor: Option<Cursor>,
     /// The bucket's creation, once it was seen.
     created: Option<jiff::Timestamp>,
@@ -159,8 +162,7 @@ impl Watching {
     /// Goes on behind the last revision, or begins anew when this is another bucket than before.
     async fn open(&mut self) -> Result<(), Fault> {
         let start = if self.created.is_some() { Start::At(self.revision + 1) } else { Start::LastPerSubject };
-        let all = self.bucket.all();
-        let shape = Shape { start, filter: Some(&all), headers_only: false, linger: WATCH_LINGER };
+        let shape = Shape { start, filter: Some(&self.filter), headers_only: false, linger: WATCH_LINGER };
         let cursor = Cursor::open(&self.bucket.client, &self.bucket.stream, shape).await?;
         let (created, last) = (cursor.info.created, cursor.info.state.last_seq);
         // A restored bucket keeps its creation but may have lost its latest writes.

@@ -1,10 +1,13 @@
 //! What a UsageLimit belongs to, all from memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::{Plan, UsageLimit};
+use policy::level::Level;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::context::Context;
 use crate::controllers::enforced::Standing;
 use crate::engine::ObjectKey;
@@ -24,6 +27,8 @@ pub struct Referred {
     pub publication: Option<Arc<Publication>>,
     /// How far the revision has come that carries the limit as it stands in the snapshot.
     pub standing: Option<Standing>,
+    /// How much of it is used, and for how long that holds at most; only of a quota of the whole tenant.
+    pub level: Option<(Level, Option<Duration>)>,
 }
 
 /// Looks it up.
@@ -43,7 +48,13 @@ pub fn dereference(ctx: &Context, limit: &UsageLimit) -> Referred {
         let reach = reach.while_seeding(seeding).without(lost);
         Standing { revision, reach, published: publication.at }
     });
+    let level = publication.as_deref().and_then(|publication| {
+        let mut limits = publication.snapshot.limits.iter();
+        let own = limits.find(|limit| limit.identity == limit_identity(&key))?;
+        ctx.levels.of(&publication.snapshot, own, clock::now().as_millisecond())
+    });
     Referred {
+        level,
         plan: ctx.plan_of(&tenant),
         siblings: namespaces.iter().flat_map(|namespace| ctx.limits.in_namespace(namespace)).collect(),
         tenant: Some(name),

@@ -15,9 +15,6 @@ use crate::controllers::write;
 use crate::engine::ObjectKey;
 use crate::errors::Failure;
 
-/// Level of a limit until consumption is followed.
-const NORMAL: &str = "Normal";
-
 /// Writes the status if it differs. Returns when to look again, if it changes by time.
 ///
 /// # Errors
@@ -48,15 +45,17 @@ fn compute(
         conditions: &old.conditions,
         enforced_revision: old.enforced_revision,
     };
+    let level = referred.level.filter(|_| matches!(verdict, Verdict::InForce { .. }));
+    let ends = level.and_then(|(_, ends)| ends);
     let stated = rule::state(verdict, referred.standing.as_ref(), before, generation, now);
     let status = UsageLimitStatus {
         observed_generation: generation,
         last_handled_reconcile_at: Orders::of(limit).at,
         conditions: stated.conditions,
-        level: matches!(verdict, Verdict::InForce { .. }).then(|| NORMAL.to_owned()),
+        level: level.map(|(level, _)| level.to_string()),
         enforced_revision: stated.enforced_revision,
     };
-    (status, stated.again)
+    (status, stated.again.into_iter().chain(ends).min())
 }
 
 #[cfg(test)]
