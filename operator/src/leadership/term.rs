@@ -82,7 +82,11 @@ impl Term {
     pub fn gate(self: &Arc<Self>) -> Gate {
         let term = self.clone();
         // The fault that `cargo xtask prove takeover --planted` must find.
-        Gate::new(move || cfg!(feature = "unfenced") || term.is_open(Instant::now()))
+        Gate::new(move || {
+            #[cfg(feature = "crash-points")]
+            drop(crash_points::pass("change"));
+            cfg!(feature = "unfenced") || term.is_open(Instant::now())
+        })
     }
 
     fn until(&self) -> Instant {

@@ -2,16 +2,18 @@
 //! feature `crash-points`, as `cargo xtask prove crash-points` does.
 //!
 //! A point is armed by a file `$MP_CRASH_POINTS/<point>` that holds the action. Whoever removes the file acts: one pass of one process
-//! of many, at a moment that the proof chooses, and the process that is started again does not die again.
+//! of many, at a moment that the proof chooses, and the process that is started again does not die again. `kill 3` lets two pass first,
+//! of one process.
 //!
 //! Not crate `fail`: its points are armed in each process at its start, and to stop a whole process, which is what fencing is about,
 //! is not among its actions.
 
 use std::fmt;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Names the folder of the armed points.
 pub const FOLDER: &str = "MP_CRASH_POINTS";
@@ -38,7 +40,7 @@ impl Action {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Kill, Self::Stop, Self::Fail].into_iter().find(|action| action.text() == text.trim())
+        [Self::Kill, Self::Stop, Self::Fail].into_iter().find(|action| action.text() == text)
     }
 }
 
@@ -73,8 +75,19 @@ pub fn pass(point: &str) -> Result<(), Failed> {
 
 /// The action of an armed point, for one pass of all.
 fn take(folder: &Path, point: &str) -> Option<Action> {
+    // Of two that count down neither may overtake the other.
+    static COUNTING: Mutex<()> = Mutex::new(());
+    let _counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let file = folder.join(point);
-    let action = Action::parse(&fs::read_to_string(&file).ok()?)?;
+    let text = fs::read_to_string(&file).ok()?;
+    let (action, pass) = text.trim().split_once(' ').unwrap_or((text.trim(), "1"));
+    let (action, pass) = (Action::parse(action)?, pass.parse::<u32>().ok()?);
+    if pass > 1 {
+        // Not made anew when it is gone meanwhile: then it is disarmed.
+        let mut left = fs::File::options().write(true).truncate(true).open(&file).ok()?;
+        drop(write!(left, "{} {}", action.text(), pass - 1));
+        return None;
+    }
     // Of two that read it one removes it.
     fs::remove_file(&file).is_ok().then_some(action)
 }
@@ -106,6 +119,9 @@ mod tests {
             assert_eq!(take(&folder, "P0"), Some(action));
             assert_eq!(take(&folder, "P0"), None);
         }
+        fs::write(folder.join("P0"), "kill 3").unwrap();
+        let passes = [(); 4].map(|()| take(&folder, "P0"));
+        assert_eq!(passes, [None, None, Some(Action::Kill), None]);
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -34,7 +34,7 @@ pub(crate) use start::lock;
 pub use withdraw::Withdrawn;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -53,6 +53,9 @@ use crate::{Cancel, Error, Paths, Progress, Result};
 pub const REAL_PARTS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "nats", "clickhouse", "vault"];
 
+/// The cluster, in the order of its start.
+const CLUSTER: [&str; 3] = ["etcd", "kube-apiserver", "kube-controller-manager"];
+
 /// What to start, and where.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -68,7 +71,7 @@ pub struct Options {
     pub bins: Option<PathBuf>,
     /// Folders of other builds, by the workload that runs from there.
     pub programs: BTreeMap<String, PathBuf>,
-    /// Build sink and ingest with their crash points, for proofs.
+    /// Build sink, ingest and operator with their crash points, for proofs.
     pub crash_points: bool,
     /// Environment of a workload beyond its own, by its name.
     pub env: BTreeMap<String, Vec<(String, String)>>,
@@ -345,6 +348,21 @@ impl Platform {
         self.part(name)?;
         self.stop_part(name)?;
         self.launch(name)
+    }
+
+    /// Loses the cluster and builds it anew: an apiserver that knows of nothing, with what `up` applies to it. NATS, ClickHouse and
+    /// Vault keep what they have. Processes of ours that ask the apiserver must have been stopped.
+    ///
+    /// # Errors
+    /// Why a part did not become ready.
+    pub fn rebuild_cluster(&self) -> Result<()> {
+        for part in CLUSTER.iter().rev() {
+            self.stop_part(part)?;
+        }
+        let data = self.site.folder("etcd")?;
+        fs::remove_dir_all(&data).map_err(Error::io(format!("cannot remove {}", data.display())))?;
+        CLUSTER.iter().try_for_each(|part| self.launch(part))?;
+        cluster::prepare(&self.site)
     }
 
     /// Restarts NATS so that it has each message on disk before it acknowledges it, or, with `false`, whenever it likes by its

@@ -114,8 +114,9 @@ fn compile(
     packages.sort_unstable();
     packages.dedup();
     // Apart from the others, which share crates with them and would get the points as well.
-    let (pointed, plain): (Vec<&str>, Vec<&str>) =
-        packages.into_iter().partition(|package| crash_points && matches!(*package, "sink" | "ingest"));
+    let (pointed, plain): (Vec<&str>, Vec<&str>) = packages
+        .into_iter()
+        .partition(|package| crash_points && matches!(*package, "sink" | "ingest" | "operator"));
     for (packages, feature) in [(plain, None), (pointed, Some("crash-points"))] {
         let of = |package: &&str| feature.map(|feature: &str| format!("{package}/{feature}"));
         let features: Vec<String> = packages.iter().filter_map(of).collect();
@@ -190,9 +191,7 @@ impl Platform {
         }
         let chains: [&(dyn Fn() -> Result<()> + Sync); 4] = [
             &|| {
-                self.launch("etcd")?;
-                self.launch("kube-apiserver")?;
-                self.launch("kube-controller-manager")?;
+                super::CLUSTER.iter().try_for_each(|part| self.launch(part))?;
                 cluster::prepare(&self.site)
             },
             &|| self.start_nats(),

@@ -13,6 +13,7 @@ mod enforcement;
 mod failover;
 mod faults;
 mod frozen;
+mod interrupted;
 mod lagging;
 mod ledger;
 mod ledger_cost;
@@ -21,7 +22,9 @@ mod load;
 mod mixed;
 mod moves;
 mod nats;
+mod noisy;
 mod outages;
+mod outside;
 mod pods;
 mod proxy;
 mod quotas;
@@ -29,6 +32,7 @@ mod report;
 pub mod rollups;
 mod steady;
 mod takeover;
+mod versions;
 mod world;
 
 use std::process::ExitCode;
@@ -67,6 +71,11 @@ pub enum Name {
     Steady,
     /// Two operators: the leader frozen or ended at any moment is followed within seconds, and changes nothing when it wakes.
     Takeover,
+    /// The operator dies before each of its changes, loses every status, loses the cluster: what stands in the end is as if nothing had
+    /// happened.
+    Interrupted,
+    /// A tenant with a thousand objects that fail again and again: the changes of others are in force as soon as without it.
+    Noisy,
 }
 
 /// How large.
@@ -132,7 +141,8 @@ pub struct Args {
     /// Tenants of `enforcement` and `steady`, when the machine has no room for as many as its scale says.
     #[arg(long)]
     tenants: Option<usize>,
-    /// The commit that `mixed` takes its older programs from; without it, the last one before sinks knew seats.
+    /// The commit that older programs are taken from: those of `mixed`, by default of the last one before sinks knew seats, and the
+    /// operator that `steady` begins with and upgrades, by default none.
     #[arg(long)]
     old: Option<String>,
     /// Rounds; each has a seed of its own, counted up.
@@ -180,6 +190,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Enforcement => enforcement::round(&job, seed)?,
             Name::Steady => steady::round(&job, seed)?,
             Name::Takeover => takeover::round(&job, seed)?,
+            Name::Interrupted => interrupted::round(&job, seed)?,
+            Name::Noisy => noisy::round(&job, seed)?,
             Name::Faults => conservation::round(&job, seed)?,
             Name::CrashPoints => crash_points::round(&job, seed)?,
             Name::Moves => moves::round(&job, seed)?,

@@ -77,6 +77,17 @@ impl Proxy {
         Ok(answer.accepted(path)?.json())
     }
 
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// The apiserver's words.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        self.http
+            .send("DELETE", &format!("{}{path}", self.base), &[], String::new())?
+            .accepted(path)
+            .map(drop)
+    }
+
     /// Every change from now on, a line each.
     ///
     /// # Errors

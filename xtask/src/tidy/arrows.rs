@@ -13,7 +13,7 @@ const OURS: [(&str, &[&str]); 14] = [
     ("jetstream", &["event"]),
     ("clickhouse", &["event", "crash-points"]),
     ("vault", &["event"]),
-    ("operator", &["event", "policy", "crds", "jetstream", "clickhouse", "vault"]),
+    ("operator", &["event", "policy", "crds", "jetstream", "clickhouse", "vault", "crash-points"]),
     ("ingest", &["event", "policy", "jetstream", "vault", "crash-points"]),
     ("sink", &["event", "jetstream", "clickhouse", "crash-points"]),
     ("console", &["event", "policy", "crds", "jetstream", "clickhouse", "vault"]),

@@ -7,18 +7,23 @@
 mod crowd;
 mod writes;
 
+pub(super) use self::crowd::is;
+
 use std::time::{Duration, Instant};
 
 use self::crowd::{LIMITS_MORE, LIMITS_OF_EACH, SHARED};
 use self::writes::Writes;
 use super::enforcement;
+use super::outside::{self, State};
 use super::proxy::Proxy;
 use super::report::Round;
 use super::world::{Shape, World};
-use super::{Job, Scale};
+use super::{Job, Scale, versions};
 use crate::platform::memory::Memory::Highest;
 use crate::{Error, Result};
 
+/// What an edited plan changes: the snapshots.
+const POLICY: &str = "stream KV_policy is another";
 /// Two pods have to follow.
 const PODS: usize = 2;
 /// How long nothing must be written for everything to count as done.
@@ -52,8 +57,14 @@ pub fn round(job: &Job<'_>, seed: u64) -> Result<Round> {
     if let Some(tenants) = job.args.tenants {
         (plan.tenants, plan.shared) = (tenants, plan.shared.min(tenants));
     }
-    let world = World::of(job, Shape { pods: PODS, ..Shape::default() })?;
+    let old =
+        job.args.old.as_deref().map(|commit| versions::build(job, commit, &["operator"])).transpose()?;
+    let programs = old.iter().map(|old| ("operator".to_owned(), old.bins.clone())).collect();
+    let world = World::of(job, Shape { pods: PODS, programs, ..Shape::default() })?;
     let mut round = Round { seed, ..Round::default() };
+    if let Some(old) = old {
+        round.number("upgradedFrom", old.commit);
+    }
     let proxy = Proxy::start(&world, job)?;
     create(job, &world, &proxy, &plan, &mut round)?;
     idle(job, &world, plan.idle, &mut round)?;
@@ -87,18 +98,19 @@ fn create(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut 
 /// Nothing happens, so nothing is written.
 fn idle(job: &Job<'_>, world: &World, lasting: Duration, round: &mut Round) -> Result<()> {
     let task = job.progress.task("idle", &format!("nothing happens for {} s", lasting.as_secs()));
-    let (before, kept) = (Writes::of_operator(world)?, writes::kept(world)?);
+    let (before, kept) = (Writes::of_operator(world)?, outside::read(world)?);
     job.cancel.pause(lasting)?;
     round.part("idle", |round| nothing_written(world, &before, &kept, round))?;
     task.done("over");
     Ok(())
 }
 
-/// The operator dies, and comes back to what it left.
+/// The operator dies, and comes back to what it left; if it was an older one, it comes back as today's.
 fn restart(job: &Job<'_>, world: &World, round: &mut Round) -> Result<()> {
     let task = job.progress.task("restart", "the operator is killed and comes back");
-    let (before, kept) = (Writes::of_operator(world)?, writes::kept(world)?);
+    let (before, kept) = (Writes::of_operator(world)?, outside::read(world)?);
     world.platform.kill9("operator")?;
+    world.platform.run_from("operator", None);
     let began = Instant::now();
     world.platform.start_part("operator")?;
     round.at_most("seconds from the kill to ready", began.elapsed().as_secs_f64(), 30.0);
@@ -126,7 +138,7 @@ fn more(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
 fn edit(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Round) -> Result<()> {
     let task = job.progress.task("plan", &format!("{} tenants are on the plan that is edited", plan.shared));
     await_quiet(job, world)?;
-    let kept = writes::kept(world)?;
+    let kept = outside::read(world)?;
     let answer = proxy.patch(&crowd::plan_path(SHARED), &crowd::tighter())?;
     let (began, generation) = (Instant::now(), answer["metadata"]["generation"].clone());
     let reached = job.cancel.until(Duration::from_secs(120), Duration::from_millis(100), || {
@@ -143,8 +155,8 @@ fn edit(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
     round.number("tenantsOnThePlan", plan.shared);
     round.at_most("seconds until every pod decides by the edited plan for all its tenants", took, 10.0);
     await_quiet(job, world)?;
-    let mut changed = writes::kept(world)?.difference(&kept);
-    changed.retain(|name| name != writes::POLICY);
+    let mut changed = outside::differences(&kept, &outside::read(world)?);
+    changed.retain(|change| change != POLICY);
     if !changed.is_empty() {
         round.number("changedByAnEditedPlan", serde_json::json!(changed));
     }
@@ -153,9 +165,9 @@ fn edit(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
     Ok(())
 }
 
-fn nothing_written(world: &World, before: &Writes, kept: &writes::Kept, round: &mut Round) -> Result<()> {
+fn nothing_written(world: &World, before: &Writes, kept: &State, round: &mut Round) -> Result<()> {
     let written = Writes::of_operator(world)?.since(before);
-    let changed = writes::kept(world)?.difference(kept);
+    let changed = outside::differences(kept, &outside::read(world)?);
     if written.calls > 0 || !changed.is_empty() {
         round.number("written", serde_json::json!([written.by_resource, changed]));
     }

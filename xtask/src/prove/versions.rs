@@ -3,13 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::Job;
 use crate::cargo::{self, Programs};
-use crate::prove::Job;
 use crate::{Error, Result, run};
-
-/// The last commit whose sinks knew neither seats (`docs/adr/0016-moves.md`) nor rollups nor dead letters: what the others changed since
-/// is all that a rolling upgrade can meet. There is no release yet to take instead.
-const BEFORE_SEATS: &str = "b50312675438f1ab08d8caf0e3dc05580e8fe374";
 
 /// Digits of a commit that its folder is named by.
 const DIGITS: usize = 12;
@@ -23,12 +19,12 @@ pub struct Old {
     pub bins: PathBuf,
 }
 
-/// Builds `ingest` and `sink` of `commit` below `.dev/versions`, sources and all; what is there is used again.
+/// Builds these programs of `commit` below `.dev/versions`, sources and all; what is there is used again.
 ///
 /// # Errors
 /// When git does not know the commit, or it does not compile.
-pub fn build(job: &Job<'_>, commit: Option<&str>) -> Result<Old> {
-    let commit = resolved(job, commit.unwrap_or(BEFORE_SEATS))?;
+pub fn build(job: &Job<'_>, commit: &str, packages: &[&str]) -> Result<Old> {
+    let commit = resolved(job, commit)?;
     let dir = job.paths.dev.join("versions").join(&commit[..DIGITS]);
     let task = job.progress.task("older programs", &format!("cargo build of {}", &commit[..DIGITS]));
     let sources = dir.join("src");
@@ -37,7 +33,7 @@ pub fn build(job: &Job<'_>, commit: Option<&str>) -> Result<Old> {
         extract(job, &commit, &dir, &sources)?;
     }
     let (paths, target) = (crate::Paths { root: sources, ..job.paths.clone() }, dir.join("target"));
-    let programs = Programs { packages: &["ingest", "sink"], target: Some(&target), ..Programs::default() };
+    let programs = Programs { packages, target: Some(&target), ..Programs::default() };
     let bins = cargo::build(&paths, programs, &task, job.cancel)?;
     task.done(&format!("compiled into {}", bins.display()));
     Ok(Old { commit, bins })
