@@ -72,6 +72,12 @@ impl Pod {
         self.is_dead() || last == 0 || self.elapsed_ms().saturating_sub(last) > SELF_FENCE_MS
     }
 
+    /// How long ago the last acknowledged heartbeat was sent; `None` before the first.
+    pub fn beat_age_ms(&self) -> Option<u64> {
+        let last = self.last_beat_ms.load(Ordering::Acquire);
+        (last > 0).then(|| self.elapsed_ms().saturating_sub(last))
+    }
+
     /// Pods alive, this one included.
     pub fn live_pods(&self) -> u64 {
         self.live.load(Ordering::Relaxed).max(1)

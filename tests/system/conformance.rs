@@ -14,6 +14,7 @@ pub const TESTS: &[crate::Test] = &[
     ("kubectl_lists_explains_and_shows_every_kind", kubectl),
     ("a_key_is_replaced_when_its_serial_is_raised", rotated),
     ("metrics_have_the_names_that_dashboards_know", metrics),
+    ("every_program_tells_what_it_holds_and_waits_for", debug_state),
     ("people_may_do_what_their_role_says_and_no_more", personas),
 ];
 pub const ALONE: &[crate::Test] = &[
@@ -384,6 +385,36 @@ fn unreadable(world: &World) {
     eventually("it is forgotten", || (!unreadable()).then_some(()).ok_or("still counted".to_owned()));
 }
 
+fn debug_state(world: &World) {
+    let name = "debugstate";
+    let tenant = world.tenant(name, "");
+    tenant.post_many(world, "a", 3);
+    tenant.shows(world, 3);
+    let state = |part: &str| {
+        let url = world.platform.url(&format!("{part}-admin")).unwrap();
+        Call::get(format!("{url}/debug/state")).send().json()
+    };
+    let (operator, ingest, sink, console) =
+        (state("operator"), state("ingest-1"), state("sink"), state("console"));
+    assert_eq!(operator["election"]["role"], "leader", "{operator}");
+    assert_eq!(operator["watches"].as_array().map(Vec::len), Some(6), "{operator}");
+    let revision = operator["snapshots"]["newestRevision"].as_u64();
+    eventually("the pod has what the operator wrote last", || {
+        let ingest = state("ingest-1");
+        (ingest["policies"]["revision"].as_u64() >= revision).then_some(()).ok_or(ingest.to_string())
+    });
+    assert!(ingest["pod"]["lastBeatAgeMs"].as_u64().is_some_and(|age| age < 10_000), "{ingest}");
+    assert_eq!(sink["shared"]["lanes"]["known"], true, "{sink}");
+    assert!(sink["shared"]["lanes"]["held"].as_array().is_some_and(|lanes| !lanes.is_empty()), "{sink}");
+    assert_eq!(console["policies"]["synced"], true, "{console}");
+    for (state, wanted) in [(&ingest, "ok"), (&sink, "ok"), (&console, "ok")] {
+        assert_eq!(state["readiness"], wanted, "{state}");
+    }
+    for state in [&operator, &ingest, &console] {
+        assert!(!state.to_string().contains(name), "{state}");
+    }
+}
+
 fn secrets(world: &World) {
     let credentials = world.platform.secrets().path("any").parent().unwrap().to_path_buf();
     let mut canaries: Vec<(String, String)> = std::fs::read_dir(credentials)
@@ -422,6 +453,7 @@ fn secrets(world: &World) {
     for admin in ["operator-admin", "sink-admin", "ingest-1-admin", "console-admin"] {
         if let Ok(url) = world.platform.url(admin) {
             places.push((format!("metrics of {admin}"), Call::get(format!("{url}/metrics")).send().body));
+            places.push((format!("state of {admin}"), Call::get(format!("{url}/debug/state")).send().body));
         }
     }
     for kind in KINDS {

@@ -1,5 +1,6 @@
 //! The public API and the admin endpoints.
 
+mod admin;
 mod auth;
 mod body;
 mod check;
@@ -10,15 +11,16 @@ mod headers;
 mod request;
 mod reservations;
 
+pub use admin::router as admin;
 pub use auth::Caller;
 pub use body::Mode;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,27 +55,6 @@ pub fn public(app: Arc<App>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
-}
-
-/// `/livez`, `/readyz`, `/metrics`.
-pub fn admin(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(app)
-}
-
-async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.not_ready() {
-        None => "ok".into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
-    }
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], app.metrics.render()).into_response()
 }
 
 async fn not_found() -> Response {

@@ -29,6 +29,11 @@ impl Lanes {
         Self { packers: Mutex::default(), sender, slots: slots.clamp(1, FENCE_SLOTS) }
     }
 
+    /// Lanes that this pod has written to.
+    pub fn count(&self) -> usize {
+        self.packers.lock().len()
+    }
+
     /// The packer of a lane.
     pub fn packer(&self, lane: &Lane) -> Arc<Packer> {
         let mut packers = self.packers.lock();

@@ -146,6 +146,11 @@ impl Taken {
 }
 
 impl Quotas {
+    /// Slices that are kept.
+    pub fn slices(&self) -> usize {
+        self.entries.len()
+    }
+
     /// No slices yet; at most about `max_keys` are kept.
     pub fn new(
         client: jetstream::Client,
