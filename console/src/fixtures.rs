@@ -99,6 +99,7 @@ pub fn app(policies: Policies) -> Arc<App> {
     let nowhere = clickhouse::Endpoint::new("http://127.0.0.1:1", "console", "").unwrap();
     let vault = vault::Client::new(vault::Config {
         addr: "http://127.0.0.1:1".into(),
+        ca_file: None,
         role: "console".into(),
         jwt_file: "/nonexistent".into(),
         mount: crate::config::VAULT_MOUNT.into(),

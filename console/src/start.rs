@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,14 +24,6 @@ const KUBERNETES_LIMIT: Duration = Duration::from_secs(5);
 /// Why the process cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A file of the configuration cannot be read.
-    #[error("{}: {error}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -69,16 +60,17 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let nats = jetstream::Client::connect(jetstream::Config {
         url: config.nats_url,
+        ca_file: config.nats_ca_file,
         user: config.nats_user,
-        password: password(&config.nats_password_file).await?,
+        password_file: config.nats_password_file,
         name: "console".to_owned(),
     })
     .await?;
-    let clickhouse_password = password(&config.clickhouse_password_file).await?;
-    let endpoint =
-        clickhouse::Endpoint::new(&config.clickhouse_url, &config.clickhouse_user, &clickhouse_password)?;
+    let clickhouse = clickhouse::Server::new(&config.clickhouse_url, config.clickhouse_ca_file.as_deref())?;
+    let endpoint = clickhouse.endpoint_of(&config.clickhouse_user, &config.clickhouse_password_file)?;
     let vault = vault::Client::new(vault::Config {
         addr: config.vault_addr,
+        ca_file: config.vault_ca_file,
         role: config.vault_role,
         jwt_file: config.vault_jwt_file,
         mount: VAULT_MOUNT.to_owned(),
@@ -120,12 +112,6 @@ async fn kube_client() -> Result<kube::Client, StartError> {
     config.read_timeout = Some(KUBERNETES_LIMIT);
     config.write_timeout = Some(KUBERNETES_LIMIT);
     kube::Client::try_from(config).map_err(|error| wrong(&error))
-}
-
-async fn password(path: &Path) -> Result<String, StartError> {
-    let text = tokio::fs::read_to_string(path).await;
-    text.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-        .map_err(|error| StartError::File { path: path.to_owned(), error })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -20,18 +20,24 @@ pub struct Config {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env = "MP_ADMIN_LISTEN")]
     pub admin_listen: SocketAddr,
-    /// NATS server.
+    /// NATS, nats://host:port or tls://host:port; several separated by commas.
     #[arg(long, env = "MP_NATS_URL")]
     pub nats_url: String,
+    /// File of the authorities whose certificates are believed at NATS; without one, those of this system.
+    #[arg(long, env = "MP_NATS_CA_FILE")]
+    pub nats_ca_file: Option<PathBuf>,
     /// NATS user.
     #[arg(long, env = "MP_NATS_USER")]
     pub nats_user: String,
     /// File that holds the NATS user's password.
     #[arg(long, env = "MP_NATS_PASSWORD_FILE")]
     pub nats_password_file: PathBuf,
-    /// Vault address.
+    /// Vault, http://host:port or https://host:port.
     #[arg(long, env = "MP_VAULT_ADDR")]
     pub vault_addr: String,
+    /// File of the authorities whose certificates are believed at Vault; without one, those of this system.
+    #[arg(long, env = "MP_VAULT_CA_FILE")]
+    pub vault_ca_file: Option<PathBuf>,
     /// Role at Vault's JWT auth mount.
     #[arg(long, env = "MP_VAULT_ROLE")]
     pub vault_role: String,

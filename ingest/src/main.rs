@@ -80,17 +80,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn start(config: &Config) -> Result<Arc<App>, Box<dyn Error>> {
-    let password = std::fs::read_to_string(&config.nats_password_file)
-        .map_err(|error| format!("{}: {error}", config.nats_password_file.display()))?;
     let client = jetstream::Client::connect(jetstream::Config {
         url: config.nats_url.clone(),
+        ca_file: config.nats_ca_file.clone(),
         user: config.nats_user.clone(),
-        password: password.trim().to_owned(),
+        password_file: config.nats_password_file.clone(),
         name: config.pod_name.clone(),
     })
     .await?;
     let vault = vault::Client::new(vault::Config {
         addr: config.vault_addr.clone(),
+        ca_file: config.vault_ca_file.clone(),
         role: config.vault_role.clone(),
         jwt_file: config.vault_jwt_file.clone(),
         mount: "jwt".to_owned(),

@@ -196,14 +196,18 @@ mod tests {
         };
         assert_eq!(role(Role::Asking), Err("starting".to_owned()));
         let caches = Caches::default();
+        let file = std::env::temp_dir().join(format!("operator-admin-{}", std::process::id()));
+        std::fs::write(&file, "a secret").unwrap();
         // Nobody listens there, which the client does not wait for.
         let nats = jetstream::Client::connect(jetstream::Config {
             url: "nats://127.0.0.1:1".to_owned(),
+            ca_file: None,
             user: "operator".to_owned(),
-            password: "a secret".to_owned(),
+            password_file: file.clone(),
             name: "operator".to_owned(),
         });
         admin.view.write().caches = Some((caches.clone(), nats.await.unwrap()));
+        std::fs::remove_file(file).unwrap();
         let unsynced = "caches are not synced: Plan, Tenant, LanePool, UsageLimit, AccessPolicy, ApiKey";
         assert_eq!(role(Role::Standby), Err(unsynced.to_owned()));
         caches.plans.mark_synced();

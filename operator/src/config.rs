@@ -62,9 +62,12 @@ pub enum LogFormat {
 /// Where NATS is, and what streams look like.
 #[derive(Debug, Clone, Args)]
 pub struct Nats {
-    /// NATS, nats://host:port.
+    /// NATS, nats://host:port or tls://host:port; several separated by commas.
     #[arg(long = "nats-url", env = "MP_NATS_URL", id = "nats_url")]
     pub url: String,
+    /// File of the authorities whose certificates are believed at NATS; without one, those of this system.
+    #[arg(long = "nats-ca-file", env = "MP_NATS_CA_FILE", id = "nats_ca_file")]
+    pub ca_file: Option<PathBuf>,
     /// User at NATS.
     #[arg(long = "nats-user", env = "MP_NATS_USER", id = "nats_user")]
     pub user: String,
@@ -89,12 +92,15 @@ pub struct Nats {
 /// Where ClickHouse is.
 #[derive(Debug, Clone, Args)]
 pub struct ClickHouse {
-    /// ClickHouse, http://host:port.
+    /// ClickHouse, http://host:port or https://host:port.
     #[arg(long = "clickhouse-url", env = "MP_CLICKHOUSE_URL", id = "clickhouse_url")]
     pub url: String,
     /// ClickHouse as tenants reach it, written into the Secrets of their query users; the address above unless it is another one.
     #[arg(long = "clickhouse-query-url", env = "MP_CLICKHOUSE_QUERY_URL", id = "clickhouse_query_url")]
     pub query_url: Option<String>,
+    /// File of the authorities whose certificates are believed at ClickHouse; without one, those of this system.
+    #[arg(long = "clickhouse-ca-file", env = "MP_CLICKHOUSE_CA_FILE", id = "clickhouse_ca_file")]
+    pub ca_file: Option<PathBuf>,
     /// User at ClickHouse.
     #[arg(long = "clickhouse-user", env = "MP_CLICKHOUSE_USER", id = "clickhouse_user")]
     pub user: String,
@@ -110,9 +116,12 @@ pub struct ClickHouse {
 /// Where Vault is.
 #[derive(Debug, Clone, Args)]
 pub struct Vault {
-    /// Vault, http://host:port.
+    /// Vault, http://host:port or https://host:port.
     #[arg(long = "vault-addr", env = "MP_VAULT_ADDR", id = "vault_addr")]
     pub addr: String,
+    /// File of the authorities whose certificates are believed at Vault; without one, those of this system.
+    #[arg(long = "vault-ca-file", env = "MP_VAULT_CA_FILE", id = "vault_ca_file")]
+    pub ca_file: Option<PathBuf>,
     /// Role at Vault's auth mount jwt.
     #[arg(long = "vault-role", env = "MP_VAULT_ROLE", id = "vault_role")]
     pub role: String,

@@ -30,7 +30,7 @@ pub struct Settings {
     /// Public URL of ingest.
     pub endpoint: String,
     /// ClickHouse.
-    pub clickhouse: clickhouse::Address,
+    pub clickhouse: clickhouse::Server,
     /// ClickHouse as tenants reach it.
     pub query_address: clickhouse::Address,
     /// Time between two looks at the Secret of an ApiKey.

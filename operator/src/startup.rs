@@ -1,6 +1,5 @@
 //! From configuration to a running operator.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinSet;
 
 use crate::caches::Caches;
-use crate::config::Config;
+use crate::config::{ClickHouse, Config};
 use crate::context::{Context, FirstPass, Queues, Settings};
 use crate::controllers::{
     access_policy, api_key, lane_pool, plan, query_user, tenant, triggers, usage_limit,
@@ -34,14 +33,6 @@ const WORKERS: usize = 8;
 /// Why the operator cannot start; retrying would not mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A file that cannot be read.
-    #[error("{path}: {error}")]
-    File {
-        /// Its path.
-        path: String,
-        /// Why.
-        error: std::io::Error,
-    },
     /// No way to the kube-apiserver.
     #[error("the kube-apiserver: {0}")]
     Kube(#[from] kube_clients::NoClient),
@@ -80,8 +71,9 @@ pub async fn stand_by(config: &Config) -> Result<Standby, StartError> {
     let watches = caches.watch(&kube_clients::watching().await?);
     let nats = jetstream::Client::connect(jetstream::Config {
         url: config.nats.url.clone(),
+        ca_file: config.nats.ca_file.clone(),
         user: config.nats.user.clone(),
-        password: password(&config.nats.password_file)?,
+        password_file: config.nats.password_file.clone(),
         name: "operator".to_owned(),
     })
     .await?;
@@ -104,8 +96,8 @@ pub async fn lead(
     let kube = kube_clients::calling(KUBE_TIMEOUT, term.gate()).await?;
     let nats = standby.nats.clone().behind(term.gate());
     let settings = settings(config)?;
-    let key = password(&config.clickhouse.password_file)?;
-    let endpoint = settings.clickhouse.endpoint(&config.clickhouse.user, &key);
+    let ClickHouse { user, password_file, .. } = &config.clickhouse;
+    let endpoint = settings.clickhouse.endpoint_of(user, password_file)?;
     let events = clickhouse::Client::new(endpoint).behind(term.gate());
     let vault = vault(config)?.behind(term.gate());
     let (id, replicas) = (config.installation.as_str(), config.nats.replicas);
@@ -168,6 +160,7 @@ pub async fn lead(
 fn vault(config: &Config) -> Result<vault::Client, StartError> {
     Ok(vault::Client::new(vault::Config {
         addr: config.vault.addr.clone(),
+        ca_file: config.vault.ca_file.clone(),
         role: config.vault.role.clone(),
         jwt_file: config.vault.jwt_file.clone(),
         mount: "jwt".to_owned(),
@@ -267,13 +260,13 @@ fn random_suffix() -> Result<String, StartError> {
 }
 
 fn settings(config: &Config) -> Result<Settings, StartError> {
-    let clickhouse: clickhouse::Address = config.clickhouse.url.parse()?;
+    let clickhouse = clickhouse::Server::new(&config.clickhouse.url, config.clickhouse.ca_file.as_deref())?;
     let query_address = config.clickhouse.query_url.as_deref().map(str::parse).transpose()?;
     Ok(Settings {
         installation: config.installation.clone(),
         namespace: config.namespace.clone(),
         endpoint: config.endpoint.clone(),
-        query_address: query_address.unwrap_or_else(|| clickhouse.clone()),
+        query_address: query_address.unwrap_or_else(|| clickhouse.address().clone()),
         clickhouse,
         secret_poll: Duration::from_secs(config.secret_poll_seconds),
         resync: Duration::from_secs(config.resync_seconds),
@@ -283,12 +276,6 @@ fn settings(config: &Config) -> Result<Settings, StartError> {
         lane_age: Duration::from_secs(config.nats.lane_hours * 3_600),
         lane_max_bytes: config.nats.lane_max_mib << 20,
     })
-}
-
-fn password(path: &Path) -> Result<String, StartError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| StartError::File { path: path.display().to_string(), error })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Tries until it succeeds, and says why it did not.

@@ -49,7 +49,6 @@ mod model_tests;
 mod testing;
 
 use std::error::Error;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -132,13 +131,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn start(config: &Config, shutdown: watch::Receiver<bool>) -> Result<Arc<Context>, Box<dyn Error>> {
     let nats = jetstream::Client::connect(jetstream::Config {
         url: config.nats_url.clone(),
+        ca_file: config.nats_ca_file.clone(),
         user: config.nats_user.clone(),
-        password: secret(&config.nats_password_file)?,
+        password_file: config.nats_password_file.clone(),
         name: config.pod_name.clone(),
     })
     .await?;
-    let password = secret(&config.clickhouse_password_file)?;
-    let endpoint = clickhouse::Endpoint::new(&config.clickhouse_url, &config.clickhouse_user, &password)?;
+    let clickhouse = clickhouse::Server::new(&config.clickhouse_url, config.clickhouse_ca_file.as_deref())?;
+    let endpoint = clickhouse.endpoint_of(&config.clickhouse_user, &config.clickhouse_password_file)?;
     let leases = bucket(&nats, LEASES_BUCKET).await;
     let mebibyte = 1 << 20;
     Ok(Arc::new(Context {
@@ -170,11 +170,6 @@ async fn bucket(nats: &jetstream::Client, name: &str) -> Bucket {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-fn secret(file: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(text.trim().to_owned())
 }
 
 /// Resolves when the process is asked to stop.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate is tests only")]
 
 mod answer;
+pub mod encrypted;
 pub mod query_user;
 mod tenant;
 mod wait;

@@ -46,11 +46,14 @@ impl World {
         let env = env.into();
         let clickhouse_users = query_user::all();
         let options = Options { new_ports: true, progress, env, clickhouse_users, ..options };
-        let platform = Platform::start(options).map_err(|error| error.to_string())?;
-        let urls = platform.urls().map_err(|error| error.to_string())?;
-        let world = Self { platform, urls, files: AtomicU32::new(0) };
+        let world = Self::of(Platform::start(options).map_err(|error| error.to_string())?)?;
         world.apply(OPEN_PLAN);
         Ok(world)
+    }
+
+    pub(crate) fn of(platform: Platform) -> Result<Self, String> {
+        let urls = platform.urls().map_err(|error| error.to_string())?;
+        Ok(Self { platform, urls, files: AtomicU32::new(0) })
     }
 
     /// Applies YAML as the platform team.
@@ -115,6 +118,17 @@ impl World {
         answer.body.lines().map(str::to_owned).collect()
     }
 
+    /// How to connect to NATS as one of its users.
+    pub fn nats_as(&self, user: &str) -> jetstream::Config {
+        jetstream::Config {
+            url: self.urls.nats.clone(),
+            ca_file: None,
+            user: user.to_owned(),
+            password_file: self.platform.secrets().path(&format!("nats-{user}")),
+            name: "test".to_owned(),
+        }
+    }
+
     /// A ready tenant without limits but those of `rules` (YAML documents; `NAME` stands for the tenant's name), with
     /// an ingest and a read key.
     pub fn tenant(&self, name: &str, rules: &str) -> TestTenant {
@@ -169,7 +183,7 @@ fn step_file(dir: &Path, suffix: &str) -> PathBuf {
     dir.join("step").with_extension(suffix)
 }
 
-const OPEN_PLAN: &str = r"
+pub(crate) const OPEN_PLAN: &str = r"
 apiVersion: meterplane.io/v1alpha1
 kind: Plan
 metadata: {name: open}

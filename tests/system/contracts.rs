@@ -22,22 +22,18 @@ fn block_on(future: impl Future<Output = ()>) {
 }
 
 fn streams(world: &World) {
-    let password = world.platform.secrets().get("nats-operator").unwrap().trim().to_owned();
-    let (url, user, name) = (world.urls.nats.clone(), "operator".to_owned(), "contract".to_owned());
+    let config = world.nats_as("operator");
     block_on(async {
-        let client =
-            jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
+        let client = jetstream::Client::connect(config).await.unwrap();
         jetstream::streams::contract::run(&client).await;
     });
 }
 
 /// With all rights: packs are a pod's, tombstones the operator's, streams too.
 fn fences(world: &World) {
-    let password = world.platform.secrets().get("nats-tool").unwrap().trim().to_owned();
-    let (url, user, name) = (world.urls.nats.clone(), "tool".to_owned(), "contract".to_owned());
+    let config = world.nats_as("tool");
     block_on(async {
-        let client =
-            jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
+        let client = jetstream::Client::connect(config).await.unwrap();
         jetstream::fence::contract::run(&client, 1).await;
     });
 }
@@ -71,6 +67,7 @@ fn query_users(world: &World) {
 fn keys(world: &World) {
     let config = vault::Config {
         addr: world.urls.vault.clone(),
+        ca_file: None,
         role: "operator".to_owned(),
         jwt_file: world.platform.secrets().path("vault-operator.jwt"),
         mount: "jwt".to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jetstream::{Client, Config, Publisher, Streams};
+use jetstream::{Client, Publisher, Streams};
 use system_tests::{Call, World};
 
 /// How long an answer is waited for that must not come.
@@ -72,9 +72,7 @@ fn nats(world: &World) {
 }
 
 pub async fn connect(world: &World, user: &str) -> Client {
-    let password = world.platform.secrets().get(&format!("nats-{user}")).unwrap();
-    let (url, name) = (world.urls.nats.clone(), "system-tests".to_owned());
-    Client::connect(Config { url, user: user.into(), password: password.trim().into(), name }).await.unwrap()
+    Client::connect(world.nats_as(user)).await.unwrap()
 }
 
 fn clickhouse(world: &World) {

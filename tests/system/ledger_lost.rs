@@ -40,12 +40,10 @@ fn post(world: &World, tenant: &TestTenant, n: usize) -> Fate {
 
 /// Deletes every ledger of days by hand.
 fn delete_ledgers(world: &World) {
-    let password = world.platform.secrets().get("nats-operator").unwrap().trim().to_owned();
-    let (url, user, name) = (world.urls.nats.clone(), "operator".to_owned(), "test".to_owned());
+    let config = world.nats_as("operator");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let client =
-            jetstream::Client::connect(jetstream::Config { url, user, password, name }).await.unwrap();
+        let client = jetstream::Client::connect(config).await.unwrap();
         for shard in 0..event::names::LEDGER_SHARDS {
             let stream = BucketSpec::stream_name(&event::names::ledger_bucket("day", shard));
             let state = client.observe(&stream).await;

@@ -31,6 +31,7 @@ mod reservations;
 mod rights;
 mod rollups;
 mod seeding;
+mod tls;
 mod total_quotas;
 mod violations;
 
@@ -77,6 +78,7 @@ fn side_by_side() -> Vec<Test> {
 fn alone() -> Vec<Test> {
     [
         failure_modes::TESTS,
+        tls::TESTS,
         clock::TESTS,
         conformance::ALONE,
         crash::TESTS,

@@ -1,7 +1,6 @@
 //! One HTTP connection with one owner. It is never shared, and a request is never repeated here: whoever owns it decides.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,94 +9,17 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::body::{Body, body_of};
-use crate::error::ClickHouseError;
+use crate::endpoint::Endpoint;
+use crate::error::{ClickHouseError, code};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest error text kept of an answer.
 const MESSAGE_MAX: usize = 2_000;
-
-/// Where ClickHouse's HTTP interface is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    host: String,
-    port: u16,
-}
-
-/// Where ClickHouse's HTTP interface is, and as whom to use it.
-#[derive(Clone)]
-pub struct Endpoint {
-    host: String,
-    port: u16,
-    user: String,
-    password: String,
-}
-
-/// Why an address is not one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an address of ClickHouse: expected http://host:port")]
-pub struct InvalidEndpoint(String);
-
-impl Address {
-    /// Host name or IP address.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// Port.
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// `http://host:port`.
-    pub fn url(&self) -> String {
-        format!("http://{}:{}", self.host, self.port)
-    }
-
-    /// As one of its users.
-    pub fn endpoint(&self, user: &str, password: &str) -> Endpoint {
-        let Self { host, port } = self.clone();
-        Endpoint { host, port, user: user.to_owned(), password: password.to_owned() }
-    }
-}
-
-/// `http://host:port`; the port defaults to 8123.
-impl FromStr for Address {
-    type Err = InvalidEndpoint;
-    fn from_str(url: &str) -> Result<Self, InvalidEndpoint> {
-        let invalid = || InvalidEndpoint(url.to_owned());
-        let uri: http::Uri = url.parse().map_err(|_| invalid())?;
-        if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(invalid());
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
-        Ok(Self { host: host.to_owned(), port: uri.port_u16().unwrap_or(8123) })
-    }
-}
-
-impl Endpoint {
-    /// `url` is that of an [`Address`].
-    ///
-    /// # Errors
-    /// When `url` is anything else.
-    pub fn new(url: &str, user: &str, password: &str) -> Result<Self, InvalidEndpoint> {
-        Ok(url.parse::<Address>()?.endpoint(user, password))
-    }
-
-    /// The user's name.
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}@{}:{}", self.user, self.host, self.port)
-    }
-}
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -106,23 +28,26 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, ClickHouseError> {
+        let address = endpoint.address();
         let unavailable = |error: &dyn fmt::Display| {
-            ClickHouseError::Unavailable(format!("{}:{}: {error}", endpoint.host, endpoint.port))
+            ClickHouseError::Unavailable(format!("{}:{}: {error}", address.host(), address.port()))
         };
         let connect = async {
-            let host = endpoint.host.trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, endpoint.port)).await.map_err(|e| unavailable(&e))?;
+            let host = address.host().trim_start_matches('[').trim_end_matches(']');
+            let stream = TcpStream::connect((host, address.port())).await.map_err(|e| unavailable(&e))?;
             stream.set_nodelay(true).map_err(|e| unavailable(&e))?;
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| unavailable(&e))
+            let sender = match endpoint.tls() {
+                None => start(stream).await,
+                Some((tls, name)) => {
+                    let stream = tls.connect(name.clone(), stream).await.map_err(|e| unavailable(&e))?;
+                    start(stream).await
+                }
+            };
+            sender.map_err(|e| unavailable(&e))
         };
-        let (sender, connection) =
-            tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|e| unavailable(&e))??;
-        // Ends when the sender is dropped or the server closes; a failure shows at the next request.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to ClickHouse ended");
-            }
-        });
+        // Boxed: handshakes are large, and this lies in the future of whoever asks anything.
+        let sender = tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(connect)).await;
+        let sender = sender.map_err(|e| unavailable(&e))??;
         Ok(Self { sender })
     }
 
@@ -141,9 +66,9 @@ impl Connection {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path_and_query)
-            .header(http::header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
-            .header("X-ClickHouse-User", &endpoint.user)
-            .header("X-ClickHouse-Key", &endpoint.password)
+            .header(http::header::HOST, endpoint.address().authority())
+            .header("X-ClickHouse-User", endpoint.user())
+            .header("X-ClickHouse-Key", &*endpoint.password().current())
             .body(body_of(path_and_query, body))
             .map_err(|error| ClickHouseError::Decode(format!("not a request: {error}")))?;
         self.sender.ready().await.map_err(|error| ClickHouseError::Unavailable(error.to_string()))?;
@@ -157,17 +82,33 @@ impl Connection {
         })?;
         match exception(&response) {
             None => Ok(response),
-            Some(code) => {
+            Some(number) => {
+                if number == Some(code::AUTHENTICATION_FAILED) {
+                    endpoint.password().refused();
+                }
                 let body = collect(response.into_body()).await.unwrap_or_default();
                 let text = String::from_utf8_lossy(&body[..body.len().min(MESSAGE_MAX)]);
                 let message = text.trim().to_owned();
-                Err(code.map_or_else(
+                Err(number.map_or_else(
                     || ClickHouseError::Unknown(message.clone()),
                     |code| ClickHouseError::from_exception(code, message.clone()),
                 ))
             }
         }
     }
+}
+
+/// Speaks HTTP on a stream. The task ends when the sender is dropped or the server closes; a failure shows at the next request.
+async fn start(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> hyper::Result<SendRequest<Body>> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection to ClickHouse ended");
+        }
+    });
+    Ok(sender)
 }
 
 /// `None`: a success. `Some(None)`: a failure without a code, for example from a proxy in between.
@@ -226,20 +167,6 @@ fn encode(url: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_plain_http() {
-        let endpoint = Endpoint::new("http://127.0.0.1:28123", "console", "secret").unwrap();
-        assert_eq!(
-            format!("{endpoint:?}"),
-            "http://console@127.0.0.1:28123",
-            "the password never reaches a log"
-        );
-        assert_eq!(Endpoint::new("http://ch/", "u", "").unwrap().port, 8123);
-        for bad in ["", "127.0.0.1:1", "https://ch:8443", "http://ch/db", "http://ch/?a=b", "http://"] {
-            assert!(Endpoint::new(bad, "u", "").is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn pairs_are_url_encoded() {

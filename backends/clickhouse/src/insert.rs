@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use event::Lane;
 
-use crate::connection::{Connection, Endpoint, collect, push_pair};
+use crate::connection::{Connection, collect, push_pair};
+use crate::endpoint::Endpoint;
 use crate::error::ClickHouseError;
 use crate::rows::{CHARGE_ORDER, RAW_ORDER, REMOVED_ORDER};
 use crate::schema::Table;

@@ -16,6 +16,7 @@ mod body;
 mod connection;
 pub mod databases;
 mod day;
+mod endpoint;
 pub mod error;
 pub mod insert;
 mod param;
@@ -26,8 +27,8 @@ pub mod rows;
 pub mod schema;
 pub mod violation_rows;
 
-pub use connection::{Address, Endpoint, InvalidEndpoint};
 pub use day::Day;
+pub use endpoint::{Address, Endpoint, InvalidEndpoint, Server};
 pub use error::ClickHouseError;
 pub use insert::{InsertError, LaneInserter, Target};
 pub use param::Param;

@@ -27,7 +27,8 @@ use event::{Gate, gate};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
-use crate::connection::{Connection, Endpoint, collect, next_chunk, push_pair};
+use crate::connection::{Connection, collect, next_chunk, push_pair};
+use crate::endpoint::Endpoint;
 use crate::error::ClickHouseError;
 pub use crate::param::{Millis, Param};
 

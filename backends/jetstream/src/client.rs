@@ -1,5 +1,6 @@
 //! The connection.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use async_nats::client::Request;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
-use async_nats::{ConnectOptions, Event, HeaderMap, HeaderValue, Message, ServerAddr};
+use async_nats::{Auth, ConnectOptions, Event, HeaderMap, HeaderValue, Message, ServerAddr};
 use bytes::Bytes;
+use credentials::{Password, Settings, TlsError, Transport};
 use event::{Gate, gate};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,15 +32,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Prefix of the JetStream API's subjects.
 pub(crate) const API_PREFIX: &str = "$JS.API.";
 
+/// How every program calls what stands in [`Config`].
+const SETTINGS: Settings = Settings { address: "MP_NATS_URL", ca_file: "MP_NATS_CA_FILE", scheme: "tls" };
+
 /// Where and as whom to connect.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Config {
-    /// `nats://host:port`, or several separated by commas.
+    /// `nats://host:port`, or `tls://host:port`; or several of one kind separated by commas.
     pub url: String,
+    /// File of the authorities whose certificates are believed over TLS, read anew when it changes; `None`: those of this system.
+    pub ca_file: Option<PathBuf>,
     /// User name.
     pub user: String,
-    /// Its password.
-    pub password: String,
+    /// File that holds its password, read anew at each connection.
+    pub password_file: PathBuf,
     /// Shown in the server's list of connections.
     pub name: String,
 }
@@ -49,6 +56,12 @@ pub enum ConnectError {
     /// The URL is not one.
     #[error("not a NATS address: {0}")]
     Address(String),
+    /// The password's file cannot be read.
+    #[error("MP_NATS_PASSWORD_FILE: {0}")]
+    Password(#[from] credentials::FileError),
+    /// No server could be believed, or none would be asked to prove itself.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Anything else that retrying does not mend.
     #[error("NATS: {0}")]
     Setup(String),
@@ -68,14 +81,16 @@ impl Client {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(config: Config) -> Result<Self, ConnectError> {
-        let servers = config
-            .url
-            .split(',')
-            .map(|url| url.trim().parse::<ServerAddr>())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| ConnectError::Address(format!("{}: {error}", config.url)))?;
+        let (servers, transport) = servers(&config.url)?;
+        let tls = SETTINGS.client(transport, config.ca_file.as_deref())?;
         let (count, connects) = watch::channel(0);
-        let nats = ConnectOptions::with_user_and_password(config.user, config.password)
+        let nats = logged_in(config.user, Password::from_file(&config.password_file)?);
+        let nats = match tls {
+            // The others that a server tells of go by addresses for which no certificate may be good; the configuration names all.
+            Some(tls) => nats.tls_client_config(tls).require_tls(true).ignore_discovered_servers(),
+            None => nats.tls_client_config(SETTINGS.refusing()?),
+        };
+        let nats = nats
             .name(config.name)
             .retry_on_initial_connect()
             .ping_interval(PING_EVERY)
@@ -217,6 +232,31 @@ impl Client {
     }
 }
 
+/// The servers of a URL, and how to speak to all of them.
+fn servers(url: &str) -> Result<(Vec<ServerAddr>, Transport), ConnectError> {
+    let wrong = |detail: &str| ConnectError::Address(format!("{url}: {detail}"));
+    let servers = url.split(',').map(|url| url.trim().parse::<ServerAddr>()).collect::<Result<Vec<_>, _>>();
+    let servers = servers.map_err(|error| wrong(&error.to_string()))?;
+    let count = |scheme: &str| servers.iter().filter(|server| server.scheme() == scheme).count();
+    match (count("nats"), count("tls")) {
+        (plain, 0) if plain == servers.len() => Ok((servers, Transport::Plain)),
+        (0, tls) if tls == servers.len() => Ok((servers, Transport::Tls)),
+        _ => Err(wrong("expected nats://host:port or tls://host:port, the same for all")),
+    }
+}
+
+/// Options of a user whose password is looked up at each connection.
+fn logged_in(user: String, password: Password) -> ConnectOptions {
+    ConnectOptions::with_auth_callback(move |_nonce| {
+        // Connections are rare, and each may be there because the password was changed.
+        password.refused();
+        let mut auth = Auth::new();
+        auth.username = Some(user.clone());
+        auth.password = Some(password.current().to_string());
+        std::future::ready(Ok(auth))
+    })
+}
+
 /// Whether a request to this subject changes streams or what is in them. Consumers are none of it: here they only read.
 fn changes_something(subject: &str) -> bool {
     match subject.strip_prefix(API_PREFIX) {
@@ -249,6 +289,32 @@ fn report(event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_says_whether_to_encrypt_and_is_the_same_for_all_servers() {
+        let transport = |url: &str| servers(url).map(|(servers, transport)| (servers.len(), transport));
+        assert_eq!(transport("nats://a:4222, nats://b:4222").unwrap(), (2, Transport::Plain));
+        assert_eq!(transport("127.0.0.1:4222").unwrap(), (1, Transport::Plain));
+        assert_eq!(transport("tls://a:4222,tls://b").unwrap(), (2, Transport::Tls));
+        for bad in ["tls://a,nats://b", "ws://a", "https://a", "tls://a,b"] {
+            assert!(matches!(transport(bad), Err(ConnectError::Address(_))), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn authorities_for_a_plain_address_and_a_missing_password_are_configuration_errors() {
+        let config = |ca_file: Option<&str>| Config {
+            url: "nats://127.0.0.1:1".to_owned(),
+            ca_file: ca_file.map(PathBuf::from),
+            user: "u".to_owned(),
+            password_file: "/no/such/file".into(),
+            name: "n".to_owned(),
+        };
+        let error = Client::connect(config(Some("/ca.pem"))).await.err().unwrap().to_string();
+        assert!(error.contains("MP_NATS_CA_FILE") && error.contains("MP_NATS_URL"), "{error}");
+        let error = Client::connect(config(None)).await.err().unwrap().to_string();
+        assert!(error.starts_with("MP_NATS_PASSWORD_FILE: /no/such/file"), "{error}");
+    }
 
     #[test]
     fn writes_are_told_from_reads_by_their_subject() {

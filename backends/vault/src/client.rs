@@ -21,6 +21,8 @@ pub const DEFAULT_MOUNT: &str = "jwt";
 pub struct Config {
     /// `http://host:port` or `https://host:port`.
     pub addr: String,
+    /// File of the authorities whose certificates are believed over https, read anew when it changes; `None`: those of this system.
+    pub ca_file: Option<PathBuf>,
     /// Role at the JWT auth mount.
     pub role: String,
     /// File with the service account token; it is read anew at every login, because the kubelet rotates it.
@@ -40,7 +42,7 @@ impl Client {
     /// A client; it logs in at its first call.
     ///
     /// # Errors
-    /// [`VaultError::Invalid`] when the address is not a URL.
+    /// [`VaultError::Invalid`] when the address is not a URL, or does not fit the authorities.
     pub fn new(config: Config) -> Result<Self, VaultError> {
         Ok(Self { session: Arc::new(Session::new(config)?), gate: Gate::default() })
     }

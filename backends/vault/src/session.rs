@@ -1,9 +1,10 @@
 //! The login: one at a time, renewed before it ends, and once more when it is refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use credentials::{Settings, Transport};
 use event::Gate;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -22,8 +23,14 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 /// A refused call logs in again at most this often: most refusals are deserved.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How every program calls the address and the authorities of [`Config`].
+const SETTINGS: Settings =
+    Settings { address: "MP_VAULT_ADDR", ca_file: "MP_VAULT_CA_FILE", scheme: "https" };
+
 pub(crate) struct Session {
     settings: VaultClientSettings,
+    /// Every login's client sends through it.
+    http: reqwest::Client,
     role: String,
     jwt_file: PathBuf,
     mount: String,
@@ -52,8 +59,10 @@ impl Session {
     pub fn new(config: Config) -> Result<Self, VaultError> {
         // reqwest wants one even for plain HTTP. Another part of the process may have installed it: both are ring's.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let settings = settings(&config.addr)?;
         let session = Self {
-            settings: settings(&config.addr)?,
+            http: http(&settings, config.ca_file.as_deref())?,
+            settings,
             role: config.role,
             jwt_file: config.jwt_file,
             mount: config.mount,
@@ -167,8 +176,13 @@ impl Session {
     }
 
     fn client(&self, token: &str) -> Result<VaultClient, VaultError> {
-        let settings = VaultClientSettings { token: token.to_owned(), ..self.settings.clone() };
-        VaultClient::new(settings).map_err(|error| VaultError::of(&error, "client"))
+        // Made for a plain address, so that it does not begin with the system's authorities: the system may have none.
+        let settings = VaultClientSettings { token: token.to_owned(), ..plain()? };
+        let mut client = VaultClient::new(settings).map_err(|error| VaultError::of(&error, "client"))?;
+        client.http.http = self.http.clone();
+        client.http.base = self.settings.address.to_string();
+        client.settings.address = self.settings.address.clone();
+        Ok(client)
     }
 }
 
@@ -177,9 +191,21 @@ async fn quietly<T>(call: impl Future<Output = T>) -> T {
     call.with_subscriber(NoSubscriber::default()).await
 }
 
+/// Speaks HTTP, encrypted if the address says so.
+fn http(settings: &VaultClientSettings, ca_file: Option<&Path>) -> Result<reqwest::Client, VaultError> {
+    let transport = if settings.address.scheme() == "https" { Transport::Tls } else { Transport::Plain };
+    let tls = SETTINGS.client(transport, ca_file).map_err(|error| VaultError::Invalid(error.to_string()))?;
+    let client = reqwest::ClientBuilder::new().timeout(TIMEOUT);
+    let client = match tls {
+        Some(tls) => client.tls_backend_preconfigured(tls).https_only(true),
+        None => client.tls_backend_rustls().tls_certs_only([]),
+    };
+    client.build().map_err(|error| VaultError::Invalid(error.to_string()))
+}
+
 /// Every setting is given: the library would take what is missing from the environment.
-fn settings(addr: &str) -> Result<VaultClientSettings, VaultError> {
-    let mut settings = VaultClientSettingsBuilder::default()
+fn plain() -> Result<VaultClientSettings, VaultError> {
+    VaultClientSettingsBuilder::default()
         .address("http://127.0.0.1")
         .ca_certs(Vec::new())
         .identity(None)
@@ -187,7 +213,11 @@ fn settings(addr: &str) -> Result<VaultClientSettings, VaultError> {
         .token("")
         .verify(true)
         .build()
-        .map_err(|error| VaultError::Invalid(error.to_string()))?;
+        .map_err(|error| VaultError::Invalid(error.to_string()))
+}
+
+fn settings(addr: &str) -> Result<VaultClientSettings, VaultError> {
+    let mut settings = plain()?;
     // Joining an absolute address replaces all of it, and tells what is wrong, where the builder would panic.
     let address = settings.address.join(addr);
     let address = address.map_err(|error| VaultError::Invalid(format!("{addr}: {error}")))?;
@@ -221,10 +251,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn authorities_for_a_plain_address_are_a_wrong_configuration() {
+        let config = |addr: &str| Config {
+            addr: addr.to_owned(),
+            ca_file: Some("/no/ca.pem".into()),
+            role: "r".to_owned(),
+            jwt_file: "/no/such/file".into(),
+            mount: "jwt".to_owned(),
+        };
+        let error = Session::new(config("http://vault:8200")).err().unwrap().to_string();
+        assert!(error.contains("MP_VAULT_CA_FILE") && error.contains("MP_VAULT_ADDR"), "{error}");
+        let error = Session::new(config("https://vault:8200")).err().unwrap().to_string();
+        assert!(error.contains("MP_VAULT_CA_FILE: /no/ca.pem"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_missing_token_file_is_a_wrong_configuration() {
         let config = Config {
             addr: "http://127.0.0.1:1".to_owned(),
+            ca_file: None,
             role: "r".to_owned(),
             jwt_file: "/no/such/file".into(),
             mount: "jwt".to_owned(),

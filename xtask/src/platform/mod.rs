@@ -24,6 +24,7 @@ pub mod secrets;
 mod site;
 mod start;
 pub mod state;
+mod tls;
 mod vault;
 mod vault_setup;
 mod withdraw;
@@ -31,6 +32,7 @@ pub mod workloads;
 
 pub use clickhouse::ClickHouseUsers;
 pub(crate) use start::lock;
+pub use tls::Tls;
 pub use withdraw::Withdrawn;
 
 use std::collections::BTreeMap;
@@ -83,6 +85,8 @@ pub struct Options {
     pub tables: Option<PathBuf>,
     /// Whether NATS has each message on disk before it acknowledges it, as in production; benches also measure without.
     pub nats_syncs_always: bool,
+    /// NATS speaks only TLS, and Vault to our processes.
+    pub tls: Option<Tls>,
     /// Users of ClickHouse beyond its own.
     pub clickhouse_users: ClickHouseUsers,
     /// Forget the ports of earlier runs.
@@ -113,6 +117,7 @@ impl Options {
             nats_nodes: 1,
             tables: None,
             nats_syncs_always: true,
+            tls: None,
             clickhouse_users: ClickHouseUsers::default(),
             new_ports: false,
             progress: Progress::detect(),
@@ -194,7 +199,7 @@ impl Platform {
         let (site, ports) = (&self.site, &self.site.ports);
         Ok(Urls {
             apiserver: format!("https://127.0.0.1:{}", ports.get("kube-apiserver")?),
-            nats: format!("nats://127.0.0.1:{}", ports.get("nats")?),
+            nats: nats::node_url(site, "nats")?,
             nats_monitor: site.url("nats-monitor")?,
             clickhouse: site.url("clickhouse")?,
             vault: site.url("vault")?,

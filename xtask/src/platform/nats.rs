@@ -17,8 +17,14 @@ pub(super) fn nodes(count: u8) -> impl Iterator<Item = &'static str> {
 
 /// Where clients connect: all servers, separated by commas.
 pub(super) fn url(site: &Site) -> Result<String> {
-    let urls = nodes(site.nats_nodes).map(|node| Ok(format!("nats://127.0.0.1:{}", site.ports.get(node)?)));
+    let urls = nodes(site.nats_nodes).map(|node| node_url(site, node));
     Ok(urls.collect::<Result<Vec<_>>>()?.join(","))
+}
+
+/// Where clients of one server connect.
+pub(super) fn node_url(site: &Site, node: &str) -> Result<String> {
+    let scheme = if site.tls.is_some() { "tls" } else { "nats" };
+    Ok(format!("{scheme}://127.0.0.1:{}", site.ports.get(node)?))
 }
 
 /// Where all servers tell about themselves, separated by commas.
@@ -45,6 +51,10 @@ pub(super) fn part(site: &Site, node: &str) -> Result<Part> {
         let routes = nodes(site.nats_nodes).map(|node| site.ports.get(&format!("{node}-cluster")));
         text.push_str(&render_cluster(own, &routes.collect::<Result<Vec<_>>>()?));
         ports.push(own);
+    }
+    if let Some(tls) = &site.tls {
+        let (certificate, key) = (tls.certificate.display(), tls.key.display());
+        text.push_str(&format!("tls {{\n  cert_file: \"{certificate}\"\n  key_file: \"{key}\"\n}}\n"));
     }
     super::secrets::write(&config, &text)?;
     Ok(Part {

@@ -14,7 +14,7 @@ const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
 /// Every port of the platform by name. A part's ports begin with its name.
-pub const NAMES: [&str; 40] = [
+pub const NAMES: [&str; 41] = [
     "etcd",
     "etcd-peer",
     "kube-apiserver",
@@ -30,6 +30,7 @@ pub const NAMES: [&str; 40] = [
     "clickhouse",
     "clickhouse-native",
     "vault",
+    "vault-tls",
     "vault-cluster",
     "operator-admin",
     "operator-2-admin",

@@ -29,6 +29,8 @@ pub(super) struct Site {
     pub nats_nodes: u8,
     /// See [`super::Options::nats_syncs_always`].
     pub nats_syncs_always: AtomicBool,
+    /// See [`super::Options::tls`].
+    pub tls: Option<super::Tls>,
     /// See [`super::Options::clickhouse_users`].
     pub clickhouse_users: super::ClickHouseUsers,
     pub ports: Ports,

@@ -39,7 +39,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
     state.save(&options.dir)?;
 
     let nats_syncs_always = AtomicBool::new(options.nats_syncs_always);
-    let Options { paths, dir, nodes, workloads, bins, programs, crash_points, .. } = options;
+    let Options { paths, dir, nodes, workloads, bins, programs, crash_points, tls, .. } = options;
     let Options { env, installation, nats_nodes, clickhouse_users, tables, progress, cancel, .. } = options;
     std::thread::scope(|scope| {
         // Our own programs are compiled while the tools are built and the real parts start; only `chdb` is needed early.
@@ -72,6 +72,7 @@ pub(super) fn start(options: Options) -> Result<Platform> {
             installation,
             nats_nodes,
             nats_syncs_always,
+            tls,
             clickhouse_users,
             ports: state.ports.clone(),
             tools,

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::secrets;
 use super::site::{Part, Ready, Site};
+use super::tls::Tls;
 use crate::{Error, Result};
 
 /// Name among the secrets of what initialisation yields.
@@ -26,11 +27,18 @@ pub(super) fn part(site: &Site) -> Result<Part> {
     let (port, cluster) = (site.ports.get("vault")?, site.ports.get("vault-cluster")?);
     let (folder, data) = (site.folder("vault")?, site.folder("vault/data")?);
     let config = folder.join("vault.hcl");
-    secrets::write(&config, &render(port, cluster, &data.display().to_string()))?;
+    let mut ports = vec![port, cluster];
+    let mut text = render(port, cluster, &data.display().to_string());
+    if let Some(tls) = &site.tls {
+        let port = site.ports.get("vault-tls")?;
+        text.push_str(&render_tls(port, tls));
+        ports.push(port);
+    }
+    secrets::write(&config, &text)?;
     let args = vec!["server".into(), format!("-config={}", config.display())];
     Ok(Part {
         launch: site.launch("vault", &site.tools.vault, args, vec![])?,
-        ports: vec![port, cluster],
+        ports,
         // Answers before it is initialised and unsealed, which `unseal` does then.
         ready: Ready::Http(format!("http://127.0.0.1:{port}/v1/sys/health?uninitcode=200&sealedcode=200")),
         within: Duration::from_secs(60),
@@ -57,6 +65,19 @@ cluster_addr  = "https://127.0.0.1:{cluster}"
 disable_mlock = true
 ui            = false
 log_level     = "warn"
+"#
+    )
+}
+
+/// A second listener: what sets Vault up here speaks no TLS.
+fn render_tls(port: u16, tls: &Tls) -> String {
+    let (certificate, key) = (tls.certificate.display(), tls.key.display());
+    format!(
+        r#"listener "tcp" {{
+  address       = "127.0.0.1:{port}"
+  tls_cert_file = "{certificate}"
+  tls_key_file  = "{key}"
+}}
 "#
     )
 }

@@ -56,6 +56,9 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     env.set("NO_COLOR", "1");
     env.set("MP_ADMIN_LISTEN", format!("127.0.0.1:{}", site.ports.get(&admin_port)?));
     env.set("MP_NATS_URL", nats::url(site)?);
+    if let Some(tls) = &site.tls {
+        env.set("MP_NATS_CA_FILE", &tls.authority);
+    }
     env.set("MP_NATS_USER", component);
     env.set("MP_NATS_PASSWORD_FILE", site.secrets.path(&nats::password_name(component)));
     if component != "ingest" {
@@ -65,6 +68,10 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     }
     if component != "sink" {
         env.set("MP_VAULT_ADDR", site.url("vault")?);
+        if let Some(tls) = &site.tls {
+            env.set("MP_VAULT_ADDR", format!("https://127.0.0.1:{}", site.ports.get("vault-tls")?));
+            env.set("MP_VAULT_CA_FILE", &tls.authority);
+        }
         env.set("MP_VAULT_ROLE", component);
         env.set("MP_VAULT_JWT_FILE", site.secrets.path(&vault_token(component)));
     }

@@ -6,13 +6,14 @@ use super::tree::Tree;
 use crate::{Cancel, Error, Paths, Result, run};
 
 /// Crates of ours, and those of ours that each may use.
-const OURS: [(&str, &[&str]); 14] = [
+const OURS: [(&str, &[&str]); 15] = [
     ("event", &[]),
     ("policy", &["event"]),
     ("crds", &[]),
-    ("jetstream", &["event"]),
-    ("clickhouse", &["event", "crash-points"]),
-    ("vault", &["event"]),
+    ("credentials", &[]),
+    ("jetstream", &["event", "credentials"]),
+    ("clickhouse", &["event", "credentials", "crash-points"]),
+    ("vault", &["event", "credentials"]),
     ("operator", &["event", "policy", "crds", "jetstream", "clickhouse", "vault", "crash-points"]),
     ("ingest", &["event", "policy", "jetstream", "vault", "crash-points"]),
     ("sink", &["event", "jetstream", "clickhouse", "crash-points"]),
@@ -24,11 +25,13 @@ const OURS: [(&str, &[&str]); 14] = [
     ("crash-points", &[]),
 ];
 /// Crates of others that only some of ours may use.
-const THEIRS: [(&str, &[&str]); 10] = [
+const THEIRS: [(&str, &[&str]); 12] = [
     ("kube", &["crds", "operator", "console", "system-tests"]),
     ("k8s-openapi", &["crds", "operator", "console", "system-tests"]),
     ("async-nats", &["jetstream"]),
     ("vaultrs", &["vault"]),
+    ("reqwest", &["vault"]),
+    ("rustls", &["credentials", "vault"]),
     ("hyper", &["jetstream", "clickhouse", "ingest", "console", "sink", "operator", "system-tests"]),
     ("tokio", &["jetstream", "clickhouse", "vault", "operator", "ingest", "sink", "console", "system-tests"]),
     ("axum", &["operator", "ingest", "sink", "console", "jetstream", "clickhouse", "vault"]),

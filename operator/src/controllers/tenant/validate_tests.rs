@@ -11,7 +11,7 @@ pub(crate) fn settings() -> Settings {
         installation: "dev".into(),
         namespace: "meterplane-system".into(),
         endpoint: "http://127.0.0.1:1".into(),
-        clickhouse: "http://127.0.0.1:1".parse().unwrap(),
+        clickhouse: clickhouse::Server::new("http://127.0.0.1:1", None).unwrap(),
         query_address: "http://127.0.0.1:1".parse().unwrap(),
         secret_poll: Duration::from_secs(30),
         resync: Duration::from_secs(300),
