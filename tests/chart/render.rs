@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::cargo::Programs;
 use xtask::{Cancel, Paths, Progress};
 
@@ -12,7 +12,13 @@ use crate::helm::{chart, name, objects, of_kind, rendered, root, template, tools
 
 const PROGRAMS: [&str; 4] = ["operator", "ingest", "sink", "console"];
 /// Variables that a chart sets only when the value is there.
-const OPTIONAL: [&str; 2] = ["MP_CLICKHOUSE_QUERY_URL", "MP_NATS_MONITOR_URLS"];
+const OPTIONAL: [&str; 5] = [
+    "MP_CLICKHOUSE_QUERY_URL",
+    "MP_NATS_MONITOR_URLS",
+    "MP_NATS_CA_FILE",
+    "MP_CLICKHOUSE_CA_FILE",
+    "MP_VAULT_CA_FILE",
+];
 
 fn everything() -> Vec<Value> {
     rendered(values("everything").as_ref())
@@ -97,6 +103,45 @@ fn credentials_come_from_secrets_and_tokens_are_for_vault_alone() {
             "{program}"
         );
     }
+}
+
+#[test]
+fn authorities_lie_where_the_variable_says_and_come_from_what_the_values_name() {
+    let objects = everything();
+    let mut seen = 0;
+    for deployment in of_kind(&objects, "Deployment") {
+        let container = container(&objects, name(deployment));
+        for (variable, source) in [
+            (
+                "MP_NATS_CA_FILE",
+                json!({"secret": {"name": "stores-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}),
+            ),
+            (
+                "MP_CLICKHOUSE_CA_FILE",
+                json!({"configMap": {"name": "stores-ca", "items": [{"key": "clickhouse.pem", "path": "ca.crt"}]}}),
+            ),
+            (
+                "MP_VAULT_CA_FILE",
+                json!({"secret": {"name": "stores-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}),
+            ),
+        ] {
+            let Some(env) = container["env"].as_array().unwrap().iter().find(|env| env["name"] == variable)
+            else {
+                continue;
+            };
+            let (folder, file) = env["value"].as_str().unwrap().rsplit_once('/').unwrap();
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            let mount = mounts.iter().find(|mount| mount["mountPath"] == folder).unwrap();
+            // A file mounted by itself would never change.
+            assert_eq!((file, mount.get("subPath")), ("ca.crt", None));
+            let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+            let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+            let sources = volume["projected"]["sources"].as_array().unwrap();
+            assert!(sources.contains(&source), "{variable}: {sources:?}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 4 + 3 + 3);
 }
 
 #[test]
@@ -202,9 +247,9 @@ fn policies_allow_the_ports_of_the_stores() {
         egress.map(|port| port["port"].as_u64().unwrap()).collect::<Vec<u64>>()
     };
     assert_eq!(ports("least", "sink"), [53, 53, 4222, 8123]);
-    assert_eq!(ports("everything", "sink"), [53, 53, 4222, 8123]);
+    assert_eq!(ports("everything", "sink"), [53, 53, 4222, 8443]);
     assert_eq!(ports("everything", "ingest"), [53, 53, 4222, 443]);
-    assert_eq!(ports("everything", "operator"), [53, 53, 4222, 8222, 8123, 443, 443, 6443]);
+    assert_eq!(ports("everything", "operator"), [53, 53, 4222, 8222, 8443, 443, 443, 6443]);
     assert_eq!(ports("least", "operator"), [53, 53, 4222, 8123, 8200, 443, 6443]);
 }
 

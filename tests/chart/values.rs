@@ -21,9 +21,12 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("monitoring.rules.enable=true", "enable"),
         ("networkPolicy.nats.peers[0].namespaces=x", "namespaces"),
         ("replicas=3", "replicas"),
-        // What the programs cannot do yet.
-        ("clickhouse.url=https://clickhouse:8443", "/clickhouse/url"),
-        ("nats.url=tls://nats:4222", "/nats/url"),
+        // Some servers encrypted and others not.
+        ("nats.url=tls://a:4222\\,nats://b:4222", "/nats/url"),
+        ("clickhouse.url=tls://clickhouse:8443", "/clickhouse/url"),
+        ("nats.ca.secrets=x", "secrets"),
+        ("clickhouse.ca.secret=x", "clickhouse.ca: its address is a plain one"),
+        ("vault.ca.secret=x,vault.ca.configMap=y", "/vault/ca"),
         // What makes no sense, or they would refuse themselves, later.
         ("ingest.packsInFlight=9", "/ingest/packsInFlight"),
         ("operator.replicas=4", "/operator/replicas"),

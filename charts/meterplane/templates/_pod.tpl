@@ -91,22 +91,47 @@ lifecycle:
 - {name: MP_LOG_FORMAT, value: {{ .root.Values.logs.format }}}
 - {name: MP_ADMIN_LISTEN, value: "0.0.0.0:9090"}
 {{- $user := index .root.Values.nats.users .component }}
-- {name: MP_NATS_URL, value: {{ required "nats.url: where NATS is, nats://host:port" .root.Values.nats.url | quote }}}
+- {name: MP_NATS_URL, value: {{ required "nats.url: where NATS is, tls://host:port or nats://host:port" .root.Values.nats.url | quote }}}
 - {name: MP_NATS_USER, value: {{ $user.name | quote }}}
 - {name: MP_NATS_PASSWORD_FILE, value: /var/run/secrets/meterplane/nats/password}
+{{- include "meterplane.env.ca" (merge (dict "store" "nats") .) }}
 {{- end }}
 
 {{- define "meterplane.env.clickhouse" -}}
 {{- $user := index .root.Values.clickhouse.users .component }}
-- {name: MP_CLICKHOUSE_URL, value: {{ required "clickhouse.url: where ClickHouse is, http://host:port" .root.Values.clickhouse.url | quote }}}
+- {name: MP_CLICKHOUSE_URL, value: {{ required "clickhouse.url: where ClickHouse is, https://host:port or http://host:port" .root.Values.clickhouse.url | quote }}}
 - {name: MP_CLICKHOUSE_USER, value: {{ $user.name | quote }}}
 - {name: MP_CLICKHOUSE_PASSWORD_FILE, value: /var/run/secrets/meterplane/clickhouse/password}
+{{- include "meterplane.env.ca" (merge (dict "store" "clickhouse") .) }}
 {{- end }}
 
 {{- define "meterplane.env.vault" -}}
 - {name: MP_VAULT_ADDR, value: {{ required "vault.address: where Vault is, http://host:port or https://host" .root.Values.vault.address | quote }}}
 - {name: MP_VAULT_ROLE, value: {{ index .root.Values.vault.roles .component | quote }}}
 - {name: MP_VAULT_JWT_FILE, value: /var/run/secrets/meterplane/vault/token}
+{{- include "meterplane.env.ca" (merge (dict "store" "vault") .) }}
+{{- end }}
+
+{{/* Whom it believes, if that is said: (dict … "store" "nats"). */}}
+{{- define "meterplane.env.ca" -}}
+{{- $values := index .root.Values .store }}
+{{- if or $values.ca.secret $values.ca.configMap }}
+{{- if not (regexMatch "^(tls|https)://" ($values.url | default $values.address)) }}
+{{- fail (printf "%s.ca: its address is a plain one, where nobody is asked for a certificate" .store) }}
+{{- end }}
+- {name: MP_{{ upper .store }}_CA_FILE, value: /var/run/secrets/meterplane/{{ .store }}/ca.crt}
+{{- end }}
+{{- end }}
+
+{{/* The same as a source of a projected volume. The folder is mounted whole, so that a change arrives. */}}
+{{- define "meterplane.source.ca" -}}
+{{- with index .root.Values .store "ca" }}
+{{- if .secret }}
+- secret: {name: {{ .secret }}, items: [{key: {{ .key }}, path: ca.crt}]}
+{{- else if .configMap }}
+- configMap: {name: {{ .configMap }}, items: [{key: {{ .key }}, path: ca.crt}]}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* What its user of NATS or ClickHouse proves itself with: (dict … "store" "nats"). */}}
@@ -117,10 +142,11 @@ lifecycle:
 {{- define "meterplane.volume.password" -}}
 {{- $user := index .root.Values .store "users" .component }}
 - name: {{ .store }}
-  secret:
-    secretName: {{ $user.secret }}
+  projected:
     defaultMode: 0440
-    items: [{key: {{ $user.key }}, path: password}]
+    sources:
+    - secret: {name: {{ $user.secret }}, items: [{key: {{ $user.key }}, path: password}]}
+    {{- include "meterplane.source.ca" . | nindent 4 }}
 {{- end }}
 
 {{/* A token that only Vault accepts; the kubelet replaces it before it ends. */}}
@@ -134,6 +160,7 @@ lifecycle:
     defaultMode: 0440
     sources:
     - serviceAccountToken: {audience: {{ .root.Values.vault.audience | quote }}, expirationSeconds: 3600, path: token}
+    {{- include "meterplane.source.ca" (merge (dict "store" "vault") .) | nindent 4 }}
 {{- end }}
 
 {{/* The public keys that policy snapshots are trusted by. */}}
