@@ -6,6 +6,7 @@ pub mod charts;
 pub mod docs;
 pub mod examples;
 pub mod manifests;
+pub mod reasons;
 pub mod source;
 pub mod tree;
 
@@ -18,7 +19,7 @@ use crate::{Paths, Result};
 type Check = fn(&Tree) -> Result<Vec<String>>;
 
 /// The checks by name.
-pub const CHECKS: [(&str, Check); 14] = [
+pub const CHECKS: [(&str, Check); 15] = [
     ("crates depend on each other as ARCHITECTURE.md draws it", arrows::check),
     ("manifests share lints and licence", manifests::check),
     ("files and functions fit a screen", source::lengths),
@@ -27,6 +28,7 @@ pub const CHECKS: [(&str, Check); 14] = [
     ("links and paths in the docs lead somewhere", docs::links),
     ("decisions are numbered and short", docs::decisions),
     ("the reference of the resources is generated from them", docs::reference),
+    ("the reasons of conditions are explained", reasons::check),
     ("examples hold known kinds and fields", examples::check),
     ("the licence is Apache-2.0", manifests::licence),
     ("alerts and panels read metrics that there are", charts::metrics),
