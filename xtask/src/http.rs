@@ -21,6 +21,8 @@ pub struct Answer {
     pub status: u16,
     /// The body as text.
     pub body: String,
+    /// Its `Warning` headers: what the apiserver has to say beside the answer.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
@@ -104,7 +106,9 @@ impl Http {
         };
         let mut answer = answer.map_err(failed)?;
         let status = answer.status().as_u16();
+        let warnings = answer.headers().get_all("warning").iter();
+        let warnings = warnings.filter_map(|text| Some(text.to_str().ok()?.to_owned())).collect();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().map_err(failed)?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, warnings })
     }
 }

@@ -71,10 +71,19 @@ impl Proxy {
     /// # Errors
     /// The apiserver's words.
     pub fn patch(&self, path: &str, change: &Value) -> Result<Value> {
+        Ok(self.patch_warned(path, change)?.0)
+    }
+
+    /// The same, with what people are warned of.
+    ///
+    /// # Errors
+    /// The apiserver's words.
+    pub fn patch_warned(&self, path: &str, change: &Value) -> Result<(Value, Vec<String>)> {
         let headers = [("content-type", "application/merge-patch+json")];
         let answer =
             self.http.send("PATCH", &format!("{}{path}", self.base), &headers, change.to_string())?;
-        Ok(answer.accepted(path)?.json())
+        let answer = answer.accepted(path)?;
+        Ok((answer.json(), answer.warnings))
     }
 
     /// Deletes an object.

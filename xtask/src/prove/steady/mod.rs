@@ -139,7 +139,7 @@ fn edit(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
     let task = job.progress.task("plan", &format!("{} tenants are on the plan that is edited", plan.shared));
     await_quiet(job, world)?;
     let kept = outside::read(world)?;
-    let answer = proxy.patch(&crowd::plan_path(SHARED), &crowd::tighter())?;
+    let (answer, warnings) = proxy.patch_warned(&crowd::plan_path(SHARED), &crowd::tighter())?;
     let (began, generation) = (Instant::now(), answer["metadata"]["generation"].clone());
     let reached = job.cancel.until(Duration::from_secs(120), Duration::from_millis(100), || {
         let plan = proxy.get(&crowd::plan_path(SHARED))?;
@@ -153,6 +153,13 @@ fn edit(job: &Job<'_>, world: &World, proxy: &Proxy, plan: &Plan, round: &mut Ro
         detail: "it was not in force after two minutes".into(),
     })?;
     round.number("tenantsOnThePlan", plan.shared);
+    let told = warnings.iter().any(|warning| warning.contains(&format!("{} tenants", plan.shared)));
+    round.number("warningsOfTheEdit", warnings);
+    round.at_most(
+        "edits of a plan that did not warn with the number of its tenants",
+        f64::from(u8::from(!told)),
+        0.0,
+    );
     round.at_most("seconds until every pod decides by the edited plan for all its tenants", took, 10.0);
     await_quiet(job, world)?;
     let mut changed = outside::differences(&kept, &outside::read(world)?);
