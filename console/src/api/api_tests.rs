@@ -226,13 +226,20 @@ async fn wrong_bodies_name_the_member_to_mend() {
 }
 
 #[tokio::test]
-async fn metrics_are_labelled_by_declared_routes_only() {
+async fn metrics_are_labelled_by_what_is_declared_only() {
     let app = app(complete(vec![]));
-    app.metrics.count_request("/v1/dashboard/{*rest}", 404, std::time::Duration::ZERO);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = router(app.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let answer = request(address, "WHISPER /v1/dashboard/anything", "").await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
     let text = app.metrics.render();
-    let line = r#"mp_console_requests_total{route="/v1/dashboard/{*rest}",status="404"} 1"#;
+    let line = r#"mp_console_requests_total{method="other",route="/v1/dashboard/{*rest}",status="401"} 1"#;
     assert!(text.contains(line), "{text}");
-    assert!(text.contains("mp_console_request_seconds_bucket"), "{text}");
+    let line = r#"mp_console_request_seconds_count{method="other",route="/v1/dashboard/{*rest}"} 1"#;
+    assert!(text.contains(line), "{text}");
+    assert!(text.contains("mp_console_requests_in_flight 0"), "{text}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::auth::Caller;
+use crate::metrics;
 use crate::problem::Problem;
 
 /// Identifies a request in answers and logs.
@@ -126,9 +127,10 @@ async fn nothing(caller: Caller) -> Problem {
 
 /// What every answer carries, and how it is counted.
 async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+    let (begun, _under_way) = (Instant::now(), app.metrics.begin_request());
     let id = request_id(request.headers()).unwrap_or_else(|| app.ids.next());
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let method = metrics::method(request.method());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -137,7 +139,7 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         headers.insert(REQUEST_ID, value);
     }
     let (status, took) = (response.status().as_u16(), begun.elapsed());
-    app.metrics.count_request(&route, status, took);
+    app.metrics.count_request(method, &route, status, took);
     if status >= 500 {
         tracing::warn!(request_id = id, route, status, took_ms = took.as_millis() as u64, "answered");
     } else {
