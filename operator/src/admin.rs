@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::caches::Caches;
+use crate::clock;
 use crate::context::Context;
 use crate::controllers::orders::{Mode, Orders};
 use crate::engine::Cache;
@@ -85,6 +86,7 @@ impl Admin {
             self.metrics.paused("Tenant", on_hold(&caches.tenants));
             self.metrics.paused("LanePool", on_hold(&caches.pools));
         }
+        self.metrics.webhook.note(clock::now().as_millisecond());
         let Some(ctx) = view.context.as_ref() else { return };
         for (name, queue) in ctx.queues.all() {
             self.metrics.queue(name, queue);

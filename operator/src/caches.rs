@@ -65,6 +65,11 @@ impl Caches {
         );
     }
 
+    /// Whether every first list is complete.
+    pub fn is_synced(&self) -> bool {
+        self.about().iter().all(|about| about.synced)
+    }
+
     /// What is told of each.
     pub fn about(&self) -> [About; 6] {
         macro_rules! about {

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
+
+use crate::webhook::Lifetimes;
 
 /// The Meterplane operator.
 #[derive(Debug, Parser)]
@@ -39,6 +42,9 @@ pub struct Config {
     /// Seconds for which a deleted Tenant that retains its data waits for a system that does not answer.
     #[arg(long, env = "MP_DELETION_DEADLINE_SECONDS", default_value_t = 600)]
     pub deletion_deadline_seconds: u64,
+    /// The admission webhook.
+    #[command(flatten)]
+    pub webhook: Webhook,
     /// NATS.
     #[command(flatten)]
     pub nats: Nats,
@@ -57,6 +63,32 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+/// The admission webhook.
+#[derive(Debug, Clone, Args)]
+pub struct Webhook {
+    /// Address of the admission webhook, with TLS; without it there is none.
+    #[arg(long = "webhook-listen", env = "MP_WEBHOOK_LISTEN", id = "webhook_listen")]
+    pub listen: Option<SocketAddr>,
+    /// Seconds for which the authority that signs the webhook's certificates is valid; the next is made after two thirds.
+    #[arg(long = "webhook-authority-seconds", env = "MP_WEBHOOK_AUTHORITY_SECONDS", id = "webhook_authority_seconds",
+        default_value_t = 31_536_000, value_parser = clap::value_parser!(u64).range(10..=315_360_000))]
+    pub authority_seconds: u64,
+    /// Seconds for which a certificate of the webhook is valid; the next is made after two thirds.
+    #[arg(long = "webhook-certificate-seconds", env = "MP_WEBHOOK_CERTIFICATE_SECONDS", id = "webhook_certificate_seconds",
+        default_value_t = 604_800, value_parser = clap::value_parser!(u64).range(5..=315_360_000))]
+    pub certificate_seconds: u64,
+}
+
+impl Webhook {
+    /// How long its certificates are valid.
+    pub fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            authority: Duration::from_secs(self.authority_seconds),
+            certificate: Duration::from_secs(self.certificate_seconds),
+        }
+    }
 }
 
 /// Where NATS is, and what streams look like.

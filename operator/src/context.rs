@@ -47,6 +47,8 @@ pub struct Settings {
     pub lane_age: Duration,
     /// Bytes that a lane reserves at most.
     pub lane_max_bytes: u64,
+    /// How long the webhook's certificates are valid; `None`: it is not served.
+    pub webhook: Option<crate::webhook::Lifetimes>,
 }
 
 /// The queues of the controllers.

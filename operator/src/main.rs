@@ -29,6 +29,7 @@ mod rights_tests;
 mod seeding;
 mod snapshot;
 mod startup;
+mod webhook;
 
 #[cfg(all(any(feature = "unfenced", feature = "crash-points"), not(debug_assertions)))]
 compile_error!("`unfenced` and `crash-points` are for proofs: a release build must not have them");
@@ -63,10 +64,11 @@ async fn operate(config: &Config) -> Ended {
     let admin = admin::Admin::default();
     let standby = startup::stand_by(config).await?;
     admin.stands_by(&standby);
-    let leading = OnceLock::new();
+    let (leading, caches, metrics) = (OnceLock::new(), standby.caches.clone(), admin.metrics());
     let ended = tokio::select! {
         result = take_part(config, &admin, standby, &leading) => result,
         result = admin::serve(config.admin_listen, admin.clone()) => Ok(result?),
+        result = webhook::run(config, caches, &metrics) => Ok(result?),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::engine::Queue;
 use crate::engine::queue::Action;
+use crate::webhook;
+use crate::webhook::metrics::WebhookMetrics;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Controller {
@@ -70,6 +72,8 @@ pub struct Metrics {
     reclaimed_units: Family<Name, Counter>,
     repairs: Family<Name, Counter>,
     paused: Family<Name, Gauge>,
+    /// Those of the webhook.
+    pub webhook: WebhookMetrics,
 }
 
 impl Default for Metrics {
@@ -105,11 +109,13 @@ impl Default for Metrics {
             reclaimed_units: Family::default(),
             repairs: Family::default(),
             paused: Family::default(),
+            webhook: WebhookMetrics::default(),
         };
         let m = &metrics;
         register_controllers(&mut registry, m);
         register_queues(&mut registry, m);
         register_own(&mut registry, m);
+        webhook::metrics::register(&mut registry, &m.webhook);
         Self { registry: Arc::new(registry), ..metrics }
     }
 }

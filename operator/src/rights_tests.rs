@@ -5,9 +5,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 fn documents(kind: &str) -> Vec<Value> {
-    let path =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/meterplane/manifests/rbac.yaml");
-    let text = std::fs::read_to_string(path).unwrap();
+    documents_of("rbac.yaml", kind)
+}
+
+fn documents_of(file: &str, kind: &str) -> Vec<Value> {
+    let manifests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/meterplane/manifests");
+    let text = std::fs::read_to_string(manifests.join(file)).unwrap();
     let documents =
         serde_yaml_ng::Deserializer::from_str(&text).map(|part| Value::deserialize(part).unwrap());
     documents.filter(|document| document["kind"] == kind).collect()
@@ -108,4 +111,35 @@ fn the_console_writes_self_service_kinds_and_nothing_else() {
     let writes = rules.iter().filter(|rule| rule.verbs.iter().any(|verb| !reads.contains(&verb.as_str())));
     let resources: Vec<_> = writes.flat_map(|rule| rule.resources.clone().unwrap()).collect();
     assert_eq!(resources, ["usagelimits", "accesspolicies"]);
+}
+
+#[test]
+fn the_webhook_needs_one_secret_and_one_configuration_by_name() {
+    let given: Vec<String> = ["Role", "ClusterRole"]
+        .into_iter()
+        .flat_map(|kind| documents_of("webhook.yaml", kind))
+        .flat_map(|role| serde_json::from_value::<Vec<PolicyRule>>(role["rules"].clone()).unwrap())
+        .map(|rule| {
+            let (what, named) = (rule.resources.unwrap(), rule.resource_names.unwrap());
+            format!("{} {} {}", rule.verbs.join(" "), what.join(" "), named.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        given,
+        ["get update secrets meterplane-webhook", "get patch validatingwebhookconfigurations meterplane"]
+    );
+    let secret = &documents_of("webhook.yaml", "Secret")[0];
+    assert!(secret.get("data").is_none() && secret.get("stringData").is_none(), "it comes empty");
+}
+
+#[test]
+fn the_webhook_is_asked_about_our_own_kinds_and_nothing_rests_on_it() {
+    let configuration = &documents_of("webhook.yaml", "ValidatingWebhookConfiguration")[0];
+    for webhook in configuration["webhooks"].as_array().unwrap() {
+        assert_eq!((&webhook["failurePolicy"], &webhook["sideEffects"]), (&"Ignore".into(), &"None".into()));
+        for rule in webhook["rules"].as_array().unwrap() {
+            assert_eq!(rule["apiGroups"], serde_json::json!([crds::GROUP]));
+            assert_eq!(rule["operations"], serde_json::json!(["CREATE", "UPDATE"]));
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::observe::Metrics;
 use crate::snapshot::store::{Store, Stored};
 use crate::{
     audits, belonging, data_plane, durability, enforcement, fleet, installation, kube_clients, leadership,
-    ledgers, levels, moves, reaper, seeding, snapshot,
+    ledgers, levels, moves, reaper, seeding, snapshot, webhook,
 };
 
 /// Time before a failed start-up step is tried again.
@@ -96,9 +96,7 @@ pub async fn lead(
     let kube = kube_clients::calling(KUBE_TIMEOUT, term.gate()).await?;
     let nats = standby.nats.clone().behind(term.gate());
     let settings = settings(config)?;
-    let ClickHouse { user, password_file, .. } = &config.clickhouse;
-    let endpoint = settings.clickhouse.endpoint_of(user, password_file)?;
-    let events = clickhouse::Client::new(endpoint).behind(term.gate());
+    let events = stored_events(config, &settings)?.behind(term.gate());
     let vault = vault(config)?.behind(term.gate());
     let (id, replicas) = (config.installation.as_str(), config.nats.replicas);
     retry("buckets", || installation::ensure(&nats, id, replicas)).await;
@@ -155,6 +153,15 @@ pub async fn lead(
         }
     }
     Ok(Arc::new(context))
+}
+
+/// ClickHouse as the operator's user.
+///
+/// # Errors
+/// When its password cannot be read.
+pub fn stored_events(config: &Config, settings: &Settings) -> Result<clickhouse::Client, StartError> {
+    let ClickHouse { user, password_file, .. } = &config.clickhouse;
+    Ok(clickhouse::Client::new(settings.clickhouse.endpoint_of(user, password_file)?))
 }
 
 fn vault(config: &Config) -> Result<vault::Client, StartError> {
@@ -246,6 +253,7 @@ fn in_the_background(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
     tasks.spawn(durability::run(ctx.clone()));
     tasks.spawn(seeding::run(ctx.clone()));
     tasks.spawn(moves::run(ctx.clone()));
+    tasks.spawn(webhook::keeper::run(ctx.clone()));
     let context = ctx.clone();
     tasks.spawn(async move { reaper::run(&context).await });
     let context = ctx.clone();
@@ -259,7 +267,11 @@ fn random_suffix() -> Result<String, StartError> {
     Ok(event::ids::base32(u128::from_be_bytes(bytes)))
 }
 
-fn settings(config: &Config) -> Result<Settings, StartError> {
+/// What controllers decide by.
+///
+/// # Errors
+/// When an address is none.
+pub fn settings(config: &Config) -> Result<Settings, StartError> {
     let clickhouse = clickhouse::Server::new(&config.clickhouse.url, config.clickhouse.ca_file.as_deref())?;
     let query_address = config.clickhouse.query_url.as_deref().map(str::parse).transpose()?;
     Ok(Settings {
@@ -275,6 +287,7 @@ fn settings(config: &Config) -> Result<Settings, StartError> {
         nats_monitors: config.nats.monitor_urls.clone(),
         lane_age: Duration::from_secs(config.nats.lane_hours * 3_600),
         lane_max_bytes: config.nats.lane_max_mib << 20,
+        webhook: config.webhook.listen.map(|_| config.webhook.lifetimes()),
     })
 }
 

@@ -317,6 +317,8 @@ fn release_is_gone(cluster: &Cluster) {
         ["validatingadmissionpolicy", "meterplane-confirm-deletion"],
         ["mutatingadmissionpolicy", "meterplane-changed-by"],
         ["configmap", "meterplane-trust"],
+        ["validatingwebhookconfiguration", "meterplane"],
+        ["secret", "meterplane-webhook"],
     ] {
         assert!(!cluster.exists(&what), "{what:?}");
     }

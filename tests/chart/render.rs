@@ -12,12 +12,15 @@ use crate::helm::{chart, name, objects, of_kind, rendered, root, template, tools
 
 const PROGRAMS: [&str; 4] = ["operator", "ingest", "sink", "console"];
 /// Variables that a chart sets only when the value is there.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 8] = [
     "MP_CLICKHOUSE_QUERY_URL",
     "MP_NATS_MONITOR_URLS",
     "MP_NATS_CA_FILE",
     "MP_CLICKHOUSE_CA_FILE",
     "MP_VAULT_CA_FILE",
+    "MP_WEBHOOK_LISTEN",
+    "MP_WEBHOOK_AUTHORITY_SECONDS",
+    "MP_WEBHOOK_CERTIFICATE_SECONDS",
 ];
 
 fn everything() -> Vec<Value> {
@@ -87,7 +90,12 @@ fn files_that_a_program_reads_are_mounted() {
 fn credentials_come_from_secrets_and_tokens_are_for_vault_alone() {
     let text = template(&["--values", &values("everything")]).unwrap();
     for object in objects(&text) {
-        assert_ne!(object["kind"], "Secret", "a release holds no secret");
+        if object["kind"] == "Secret" {
+            assert_eq!(
+                (name(&object), object.get("data"), object.get("stringData")),
+                ("meterplane-webhook", None, None)
+            );
+        }
     }
     let objects = everything();
     for deployment in of_kind(&objects, "Deployment") {
@@ -193,6 +201,41 @@ fn rights_are_those_of_the_developers_platform() {
             }
         }
     }
+}
+
+#[test]
+fn the_webhook_is_where_the_apiserver_is_sent_and_gone_when_it_is_turned_off() {
+    let objects = everything();
+    let configuration = of_kind(&objects, "ValidatingWebhookConfiguration").next().unwrap();
+    let sent = &configuration["webhooks"][0]["clientConfig"]["service"];
+    assert_eq!(sent["namespace"], "metering");
+    let service =
+        of_kind(&objects, "Service").find(|service| service["metadata"]["name"] == sent["name"]).unwrap();
+    let port = &service["spec"]["ports"][0];
+    assert_eq!(port["port"], sent["port"]);
+    let pod = container(&objects, "operator");
+    let opened = pod["ports"].as_array().unwrap().iter().find(|it| it["name"] == port["targetPort"]).unwrap();
+    let env = pod["env"].as_array().unwrap();
+    let value = |name: &str| {
+        env.iter().find(|it| it["name"] == name).map(|it| it["value"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(value("MP_WEBHOOK_LISTEN").unwrap(), format!("0.0.0.0:{}", opened["containerPort"]));
+    assert_eq!(value("MP_WEBHOOK_AUTHORITY_SECONDS").unwrap(), (365 * 86_400).to_string());
+    let policy = of_kind(&objects, "NetworkPolicy").find(|policy| name(policy) == "operator").unwrap();
+    let open = policy["spec"]["ingress"].as_array().unwrap().iter();
+    assert!(open.clone().any(|rule| rule["ports"][0]["port"] == port["targetPort"]), "{policy}");
+
+    let off = objects_without_webhook();
+    for object in &off {
+        assert!(!name(object).contains("webhook"), "{} {}", object["kind"], name(object));
+    }
+    assert!(of_kind(&off, "ValidatingWebhookConfiguration").next().is_none());
+    let pod = container(&off, "operator").to_string();
+    assert!(!pod.contains("MP_WEBHOOK") && !pod.contains("8443"), "{pod}");
+}
+
+fn objects_without_webhook() -> Vec<Value> {
+    objects(&template(&["--values", &values("everything"), "--set", "webhook.enabled=false"]).unwrap())
 }
 
 #[test]

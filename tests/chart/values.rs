@@ -31,6 +31,7 @@ fn a_wrong_value_is_refused_by_its_name() {
         ("ingest.packsInFlight=9", "/ingest/packsInFlight"),
         ("operator.replicas=4", "/operator/replicas"),
         ("lateDays=0", "/lateDays"),
+        ("webhook.certificateDays=0", "/webhook/certificateDays"),
         ("nats.laneHours=0", "/nats/laneHours"),
         ("logs.format=yaml", "/logs/format"),
         ("trust.keys.one=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "/trust/keys"),

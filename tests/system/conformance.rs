@@ -89,7 +89,7 @@ fn wrong(world: &World) {
     world.tenant(name, "");
     let limit = "apiVersion: meterplane.io/v1alpha1\nkind: UsageLimit\nmetadata: {name: bad, namespace: NAME}\n\
                  spec: {per: User, match: {expression: \"event.data.\"}, quota: {max: 50, period: Day}}";
-    world.apply(&limit.replace("NAME", name));
+    world.apply_past_the_webhook(&limit.replace("NAME", name));
     let began = Instant::now();
     world.kubectl(&[
         "wait",

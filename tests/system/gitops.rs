@@ -65,10 +65,10 @@ kind: AccessPolicy
 metadata: {name: night, namespace: NAME}
 spec: {effect: Deny, rules: [{name: night, match: {expression: "time.hour > 99"}}]}
 "#;
-    world.apply(&rules_of_states());
+    world.apply_past_the_webhook(&rules_of_states());
     let name = "gitstates";
     world.tenant(name, "");
-    world.apply(&rules.replace("NAME", name));
+    world.apply_past_the_webhook(&rules.replace("NAME", name));
     let own = ["--namespace", name];
     let in_own = |kind: &'static str, object: &'static str| [&[kind, object][..], &own].concat();
     reads(world, &["tenant", name], "Current", "Healthy", "Ready");

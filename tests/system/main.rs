@@ -34,6 +34,7 @@ mod seeding;
 mod tls;
 mod total_quotas;
 mod violations;
+mod webhook;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ fn side_by_side() -> Vec<Test> {
         admin_api::TESTS,
         violations::TESTS,
         total_quotas::TESTS,
+        webhook::TESTS,
     ]
     .concat()
 }
@@ -86,6 +88,7 @@ fn alone() -> Vec<Test> {
         dead_letters::CRASH_TESTS,
         ledger_lost::CRASH_TESTS,
         total_quotas::DEATHS,
+        webhook::ALONE,
     ]
     .concat()
 }

@@ -193,7 +193,7 @@ fn refused(world: &World) {
         (two, "CeilingExceeded", "spec.match.expression: may take"),
         ("event.type.matches(event.data.p)", "InvalidExpression", "spec.match.expression: matches() needs"),
     ] {
-        world.apply(&limit("kept", ns, &expression(text)));
+        world.apply_past_the_webhook(&limit("kept", ns, &expression(text)));
         let message = eventually(text, || {
             let (present, message) = condition(world, &kept, "Accepted")?;
             (present == reason && message.starts_with(field))
@@ -227,7 +227,11 @@ fn refused(world: &World) {
     world.apply(&limit("a-third", ns, good));
     let message = says(world, &["usagelimit", "a-third", "--namespace", ns], "Accepted", "CeilingExceeded");
     assert!(message.contains("spec.ceilings.objects.usageLimits is 2"), "{message}");
-    world.apply(&policy("wrong", ns, "effect: Deny, rules: [{name: a, match: {expression: 'now > 1'}}]"));
+    world.apply_past_the_webhook(&policy(
+        "wrong",
+        ns,
+        "effect: Deny, rules: [{name: a, match: {expression: 'now > 1'}}]",
+    ));
     let message = says(world, &["accesspolicy", "wrong", "--namespace", ns], "Accepted", "InvalidExpression");
     assert!(message.starts_with("spec.rules[0].match.expression: refers to"), "{message}");
     unclaimed(world, good);

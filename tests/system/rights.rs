@@ -49,7 +49,7 @@ fn right(call: &AuditedCall) -> Right {
 fn used(world: &World) {
     let calls = world.platform.audited().unwrap();
     for (account, roles) in [
-        ("operator", &["meterplane-operator", "meterplane-operator-secrets"][..]),
+        ("operator", &["meterplane-operator", "meterplane-operator-secrets", "meterplane-webhook"][..]),
         ("console", &["meterplane-console"]),
     ] {
         let own: Vec<&AuditedCall> = calls.iter().filter(|call| call.account == account).collect();
@@ -63,7 +63,7 @@ fn used(world: &World) {
             given.extend(rights(
                 world,
                 "role",
-                &["meterplane-operator"],
+                &["meterplane-operator", "meterplane-webhook"],
                 &["--namespace", "meterplane-system"],
             ));
         }

@@ -154,7 +154,7 @@ kind: UsageLimit
 metadata: {name: perkey, namespace: unseeded}
 spec: {per: ApiKey, quota: {max: 5, period: Day}, countFrom: Period}
 ";
-    world.apply(rule);
+    world.apply_past_the_webhook(rule);
     eventually("a start that cannot be known is refused", || {
         let path = "--output=jsonpath={.status.conditions[?(@.type=='Accepted')].message}";
         let said = world.kubectl(&["get", "usagelimit", "perkey", "--namespace", "unseeded", path]);

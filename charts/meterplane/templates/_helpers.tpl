@@ -45,6 +45,9 @@ Here they get the release's namespace and labels.
 {{- range $subject := $object.subjects }}
 {{- $_ := set $subject "namespace" $root.Release.Namespace }}
 {{- end }}
+{{- range $webhook := $object.webhooks }}
+{{- $_ := set $webhook.clientConfig.service "namespace" $root.Release.Namespace }}
+{{- end }}
 ---
 {{ toYaml $object }}
 {{ end }}

@@ -64,6 +64,16 @@ impl<K: Resource> Cache<K> {
         self.state.read().held.values().filter_map(Held::readable).collect()
     }
 
+    /// The readable objects that `pick` picks, ordered by namespace and name.
+    pub fn select(&self, pick: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let state = self.state.read();
+        let readable = state.held.values().filter_map(|held| match held {
+            Held::Readable(object) => Some(object),
+            Held::Unreadable => None,
+        });
+        readable.filter(|object| pick(object)).cloned().collect()
+    }
+
     /// The readable objects of one namespace, ordered by name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         self.namespace(namespace, |_, held| held.readable())

@@ -5,6 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde_json::{Value, json};
+
 use super::apiserver::{kubectl, write_kubeconfig};
 use super::kubectl::Kubectl;
 use super::site::Site;
@@ -95,9 +98,15 @@ fn issue(site: &Site, account: &str, audience: Option<&str>) -> Result<()> {
     site.secrets.put(&name, &token)
 }
 
+/// The manifest that says where the webhook is.
+const WEBHOOK: &str = "webhook.yaml";
+
 /// The manifests of the chart, those first that the others live in.
 fn manifests(site: &Site) -> Result<Vec<PathBuf>> {
     let mut files = yaml_files(&site.paths.root.join("charts/meterplane/manifests"))?;
+    for file in files.iter_mut().filter(|file| file.ends_with(WEBHOOK)) {
+        *file = reached_by_url(site, file)?;
+    }
     let rank = |file: &PathBuf| match file.file_name().and_then(|name| name.to_str()) {
         Some("namespace.yaml") => 0,
         Some("serviceaccounts.yaml") => 1,
@@ -105,6 +114,33 @@ fn manifests(site: &Site) -> Result<Vec<PathBuf>> {
     };
     files.sort_by_key(|file| (rank(file), file.clone()));
     Ok(files)
+}
+
+/// The same manifest for a webhook that no Service leads to.
+fn reached_by_url(site: &Site, manifest: &Path) -> Result<PathBuf> {
+    let text =
+        fs::read_to_string(manifest).map_err(Error::io(format!("cannot read {}", manifest.display())))?;
+    let url = format!("https://127.0.0.1:{}", site.ports.get("operator-webhook")?);
+    let to = site.folder("manifests")?.join(WEBHOOK);
+    let wrong = |detail: String| Error::Format { what: manifest.display().to_string(), detail };
+    let by_url = with_url(&text, &url).map_err(|error| wrong(error.to_string()))?;
+    fs::write(&to, by_url).map_err(Error::io(format!("cannot write {}", to.display())))?;
+    Ok(to)
+}
+
+fn with_url(manifests: &str, server: &str) -> serde_yaml_ng::Result<String> {
+    let mut all = String::new();
+    for document in serde_yaml_ng::Deserializer::from_str(manifests) {
+        let mut object = Value::deserialize(document)?;
+        for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+            let config = &mut webhook["clientConfig"];
+            let path = config["service"]["path"].as_str().unwrap_or_default();
+            *config = json!({"url": format!("{server}{path}")});
+        }
+        all.push_str("---\n");
+        all.push_str(&serde_yaml_ng::to_string(&object)?);
+    }
+    Ok(all)
 }
 
 /// The `*.yaml` files of a folder by name; none when there is no such folder.
@@ -118,4 +154,27 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>> {
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_called_by_url_and_all_else_stays() {
+        let manifests = "# why\nkind: A\nwebhooks:\n- name: x\n  clientConfig: {service: {name: operator, path: /validate}}\n\
+            ---\nkind: B\nrules: [{verbs: [get]}]\n";
+        let text = with_url(manifests, "https://127.0.0.1:7").unwrap();
+        let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
+            .map(|document| Value::deserialize(document).unwrap())
+            .collect();
+        let webhook = json!({"name": "x", "clientConfig": {"url": "https://127.0.0.1:7/validate"}});
+        assert_eq!(
+            objects,
+            [
+                json!({"kind": "A", "webhooks": [webhook]}),
+                json!({"kind": "B", "rules": [{"verbs": ["get"]}]})
+            ]
+        );
+    }
 }

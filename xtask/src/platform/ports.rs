@@ -14,7 +14,7 @@ const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
 /// Every port of the platform by name. A part's ports begin with its name.
-pub const NAMES: [&str; 41] = [
+pub const NAMES: [&str; 43] = [
     "etcd",
     "etcd-peer",
     "kube-apiserver",
@@ -34,6 +34,8 @@ pub const NAMES: [&str; 41] = [
     "vault-cluster",
     "operator-admin",
     "operator-2-admin",
+    "operator-webhook",
+    "operator-2-webhook",
     "ingest-1",
     "ingest-1-admin",
     "ingest-2",

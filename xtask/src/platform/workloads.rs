@@ -94,6 +94,11 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
         env.set("MP_INSERTS_PER_SECOND", INSERTS_PER_SECOND.to_string());
     }
     let mut ports = vec![site.ports.get(&admin_port)?];
+    if component == "operator" {
+        let port = site.ports.get(&format!("{workload}-webhook"))?;
+        env.set("MP_WEBHOOK_LISTEN", format!("127.0.0.1:{port}"));
+        ports.push(port);
+    }
     if matches!(component, "ingest" | "console") {
         let port = site.ports.get(workload)?;
         env.set("MP_LISTEN", format!("127.0.0.1:{port}"));

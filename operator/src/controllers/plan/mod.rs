@@ -3,7 +3,7 @@
 mod apply;
 mod dereference;
 mod status;
-mod validate;
+pub mod validate;
 
 use std::sync::Arc;
 

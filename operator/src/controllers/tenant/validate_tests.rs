@@ -19,6 +19,7 @@ pub(crate) fn settings() -> Settings {
         replicas: 1,
         lane_age: Duration::from_secs(86_400),
         lane_max_bytes: 1 << 30,
+        webhook: None,
     }
 }
 
