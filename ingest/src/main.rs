@@ -20,6 +20,7 @@ mod violations;
 
 use std::error::Error;
 use std::io::Write;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +44,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     // Before the configuration is read: the document needs none of it.
     if std::env::args().nth(1).as_deref() == Some("--openapi") {
-        return Ok(std::io::stdout().write_all(http::openapi_json().as_bytes())?);
+        return match std::io::stdout().write_all(http::openapi_json().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     let config = Config::parse();
     let log =
@@ -56,7 +60,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     } else {
         log.init();
     }
-    let app = start(&config).await?;
+    match run(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "ingest stops");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
+    let app = start(config).await?;
     let listener =
         TcpListener::bind(config.listen).await.map_err(|error| format!("{}: {error}", config.listen))?;
     let admin = TcpListener::bind(config.admin_listen)

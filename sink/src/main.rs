@@ -49,6 +49,7 @@ mod model_tests;
 mod testing;
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,7 +67,7 @@ use config::Config;
 use context::Context;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     let config = Config::parse();
     let log =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.log)).with_writer(std::io::stderr);
@@ -75,6 +76,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     } else {
         log.init();
     }
+    match run(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the sink stops");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     let started = admin::Started::default();
     let listener = TcpListener::bind(config.admin_listen)
         .await
@@ -88,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut terminated = std::pin::pin!(terminated()?);
     let (stop, shutdown) = watch::channel(false);
     let context = tokio::select! {
-        context = start(&config, shutdown) => context?,
+        context = start(config, shutdown) => context?,
         () = &mut terminated => return Ok(()),
     };
     let _ = started.set(context.clone());

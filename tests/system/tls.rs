@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use clickhouse::ClickHouseError;
@@ -12,6 +13,7 @@ use xtask::platform::workloads::ALL;
 
 pub const TESTS: &[crate::Test] = &[
     ("nats_clickhouse_and_vault_over_tls_with_an_authority_of_ones_own", |_| encrypted()),
+    ("authorities_that_nobody_would_ask_are_refused_in_a_sentence", |_| unasked()),
     ("changed_passwords_are_taken_without_a_restart", |world| passwords(world)),
 ];
 
@@ -72,6 +74,30 @@ async fn refused_by_name(platform: &Encrypted, wrong: &Path) {
     assert_eq!(check(&platform.authority).await, Ok(()));
     let error = check(wrong).await.unwrap_err().to_string();
     assert!(error.contains(&format!("MP_VAULT_CA_FILE ({})", wrong.display())), "{error}");
+}
+
+/// At a plain address nobody shows a certificate: whoever names authorities believes that the way is encrypted.
+fn unasked() {
+    let bins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug");
+    for program in ["sink", "ingest"] {
+        let mut command = Command::new(bins.join(program));
+        for name in ["LISTEN", "ADMIN_LISTEN"] {
+            command.env(format!("MP_{name}"), "127.0.0.1:0");
+        }
+        for name in ["NATS_USER", "CLICKHOUSE_USER", "VAULT_ROLE"] {
+            command.env(format!("MP_{name}"), program);
+        }
+        for name in ["NATS_PASSWORD_FILE", "CLICKHOUSE_PASSWORD_FILE", "VAULT_JWT_FILE", "TRUST_FILE"] {
+            command.env(format!("MP_{name}"), "/dev/null");
+        }
+        command.env("MP_CLICKHOUSE_URL", "http://127.0.0.1:1").env("MP_VAULT_ADDR", "http://127.0.0.1:1");
+        command.env("MP_NATS_URL", "nats://127.0.0.1:1").env("MP_NATS_CA_FILE", "/ca.pem");
+        let ended = command.env("NO_COLOR", "1").output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(!ended.status.success(), "{program}: {said}");
+        let sentence = "MP_NATS_CA_FILE is set, but MP_NATS_URL is a plain address: write tls:// there";
+        assert!(said.contains(sentence), "{program}: {said}");
+    }
 }
 
 fn passwords(world: &World) {
