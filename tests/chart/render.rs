@@ -231,7 +231,7 @@ fn the_webhook_is_where_the_apiserver_is_sent_and_gone_when_it_is_turned_off() {
     }
     assert!(of_kind(&off, "ValidatingWebhookConfiguration").next().is_none());
     let pod = container(&off, "operator").to_string();
-    assert!(!pod.contains("MP_WEBHOOK") && !pod.contains("8443"), "{pod}");
+    assert!(!pod.contains("MP_WEBHOOK") && !pod.contains(r#""containerPort":8443"#), "{pod}");
 }
 
 fn objects_without_webhook() -> Vec<Value> {
