@@ -106,12 +106,44 @@ struct Status {
     code: u16,
     reason: &'static str,
     message: String,
+    details: Details,
+}
+
+/// The same for programs: the console names the field by it.
+#[derive(Debug, Serialize)]
+struct Details {
+    causes: Vec<Cause>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cause {
+    reason: &'static str,
+    field: String,
+    message: String,
+}
+
+impl Status {
+    /// A sentence of the controllers begins with the field's path, where one field is at fault.
+    fn refusing(message: String) -> Self {
+        let cause = message.split_once(": ").filter(|(path, _)| path.starts_with("spec."));
+        let cause = cause.map(|(path, why)| Cause {
+            reason: "FieldValueInvalid",
+            field: path.to_owned(),
+            message: why.to_owned(),
+        });
+        Self {
+            code: 422,
+            reason: "Invalid",
+            details: Details { causes: cause.into_iter().collect() },
+            message,
+        }
+    }
 }
 
 impl Answered {
     /// The answer to question `uid`.
     pub fn new(uid: String, answer: Answer) -> Self {
-        let status = answer.refused.map(|message| Status { code: 422, reason: "Invalid", message });
+        let status = answer.refused.map(Status::refusing);
         let response = Response { uid, allowed: status.is_none(), status, warnings: answer.warnings };
         Self { api_version: VERSION, kind: "AdmissionReview", response }
     }
@@ -150,7 +182,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(Answered::new("u".into(), answer)).unwrap(),
             json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": {"uid": "u", "allowed": false,
-                "status": {"code": 422, "reason": "Invalid", "message": "spec.x: no"}, "warnings": ["w"]}})
+                "status": {"code": 422, "reason": "Invalid", "message": "spec.x: no",
+                    "details": {"causes": [{"reason": "FieldValueInvalid", "field": "spec.x", "message": "no"}]}}, "warnings": ["w"]}})
         );
         let quiet = serde_json::to_value(Answered::new("u".into(), Answer::default())).unwrap();
         assert_eq!(quiet["response"], json!({"uid": "u", "allowed": true}));
