@@ -139,7 +139,7 @@ impl Authorities {
         let live = || self.0.iter().filter(|known| known.span.is_live(now_ms));
         live()
             .find(settled)
-            .or_else(|| live().filter(|known| known.told_ms.is_some()).next_back())
+            .or_else(|| live().rfind(|known| known.told_ms.is_some()))
             .or_else(|| live().next())
     }
 

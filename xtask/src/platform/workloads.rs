@@ -78,15 +78,6 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     if matches!(component, "operator" | "console") {
         env.set("KUBECONFIG", kubeconfig_of(site, component));
     }
-    if component == "operator" {
-        env.set("MP_NAMESPACE", NAMESPACE);
-        env.set("MP_INSTALLATION", &site.installation);
-        // NATS reserves what a lane may hold: a developer's disk has room for more than a hundred tenants this way.
-        env.set("MP_LANE_MAX_MIB", "256");
-        env.set("MP_REPLICAS", site.nats_nodes.to_string());
-        env.set("MP_NATS_MONITOR_URLS", nats::monitor_urls(site)?);
-        env.set("MP_ENDPOINT", site.url("ingest-1")?);
-    }
     if matches!(component, "ingest" | "sink" | "operator") {
         env.set("MP_POD_NAME", workload);
     }
@@ -95,9 +86,7 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
     }
     let mut ports = vec![site.ports.get(&admin_port)?];
     if component == "operator" {
-        let port = site.ports.get(&format!("{workload}-webhook"))?;
-        env.set("MP_WEBHOOK_LISTEN", format!("127.0.0.1:{port}"));
-        ports.push(port);
+        ports.push(operator(site, workload, &mut env)?);
     }
     if matches!(component, "ingest" | "console") {
         let port = site.ports.get(workload)?;
@@ -121,6 +110,20 @@ pub(super) fn part(site: &Site, workload: &str, bins: &Path, extra: &[(String, S
             _ => "connects to its stores",
         },
     })
+}
+
+/// What only operators are told; gives the port of the webhook.
+fn operator(site: &Site, workload: &str, env: &mut Env) -> Result<u16> {
+    env.set("MP_NAMESPACE", NAMESPACE);
+    env.set("MP_INSTALLATION", &site.installation);
+    // NATS reserves what a lane may hold: a developer's disk has room for more than a hundred tenants this way.
+    env.set("MP_LANE_MAX_MIB", "256");
+    env.set("MP_REPLICAS", site.nats_nodes.to_string());
+    env.set("MP_NATS_MONITOR_URLS", nats::monitor_urls(site)?);
+    env.set("MP_ENDPOINT", site.url("ingest-1")?);
+    let port = site.ports.get(&format!("{workload}-webhook"))?;
+    env.set("MP_WEBHOOK_LISTEN", format!("127.0.0.1:{port}"));
+    Ok(port)
 }
 
 /// An environment in the making.

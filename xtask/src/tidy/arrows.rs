@@ -31,7 +31,7 @@ const THEIRS: [(&str, &[&str]); 12] = [
     ("async-nats", &["jetstream"]),
     ("vaultrs", &["vault"]),
     ("reqwest", &["vault"]),
-    ("rustls", &["credentials", "vault"]),
+    ("rustls", &["credentials", "vault", "operator"]),
     ("hyper", &["jetstream", "clickhouse", "ingest", "console", "sink", "operator", "system-tests"]),
     ("tokio", &["jetstream", "clickhouse", "vault", "operator", "ingest", "sink", "console", "system-tests"]),
     ("axum", &["operator", "ingest", "sink", "console", "jetstream", "clickhouse", "vault"]),
