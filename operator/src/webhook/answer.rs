@@ -46,9 +46,15 @@ fn judge_edit<K: Resource>(
     }
     match (own(&edit.new), edit.old.as_ref().map(own)) {
         (Ok(()), _) => (None, others()),
-        (Err(why), Some(Err(before))) if why == before => (None, vec![why.message]),
+        (Err(why), Some(Err(before))) if is_same(&why, &before) => (None, vec![why.message]),
         (Err(why), _) => (Some(why.message), Vec::new()),
     }
+}
+
+/// Whether the same is wrong, wherever it stands now: an entry that is put before it moves it to another place of its list.
+fn is_same(why: &Why, before: &Why) -> bool {
+    let plain = |why: &Why| why.message.replace(|c: char| c.is_ascii_digit(), "");
+    why.reason == before.reason && plain(why) == plain(before)
 }
 
 fn about_plan(edit: &Edit<Plan>, known: &Known) -> Vec<String> {

@@ -80,6 +80,12 @@ fn what_is_wrong_in_an_object_is_refused_with_its_field_unless_it_was_wrong_befo
     let answer = said(&Proposed::Plan(edit(bad, plan(1))), &Known { tenants: 3, ..Known::default() });
     assert!(answer.refused.unwrap().starts_with("spec.limits[0].match.expression:"));
 
+    let (mut before, mut after) = (plan(1), plan(1));
+    before.spec.limits[0].rule.matches = wrong().spec.rule.matches;
+    after.spec.limits.push(before.spec.limits[0].clone());
+    let moved = said(&Proposed::Plan(edit(after, before)), &Known { tenants: 3, ..Known::default() });
+    assert!(moved.refused.is_none() && moved.warnings[0].starts_with("spec.limits[1].match"), "{moved:?}");
+
     let policy: AccessPolicy = object(
         "AccessPolicy",
         "a",

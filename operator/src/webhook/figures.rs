@@ -5,8 +5,9 @@ use std::time::Duration;
 use clickhouse::query::Millis;
 use clickhouse::{Client, Query};
 use event::names::CHARGED_VIEW;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::impact::{Asked, Impact, Periods};
 
@@ -14,6 +15,8 @@ use super::impact::{Asked, Impact, Periods};
 const AT_ONCE: usize = 2;
 /// How long one may take: the kube-apiserver waits two seconds for the whole.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
+/// How long nobody asks again after a question that was not answered in time: people who apply one limit after the other would wait for each.
+const SILENT: Duration = Duration::from_secs(30);
 /// Memory that the server may use for one.
 const MEMORY_BYTES: &str = "400000000";
 /// Days around its receipt in which an event's time lies at most: it tells which rows to read.
@@ -23,16 +26,20 @@ const AROUND_MS: i64 = 31 * 86_400_000;
 pub struct Figures {
     events: Client,
     turns: Semaphore,
+    silent_until: Mutex<Option<Instant>>,
 }
 
 impl Figures {
     /// From the stored events.
     pub fn new(events: Client) -> Self {
-        Self { events, turns: Semaphore::new(AT_ONCE) }
+        Self { events, turns: Semaphore::new(AT_ONCE), silent_until: Mutex::new(None) }
     }
 
     /// What a limit would have done; `None` when that is not known in time.
     pub async fn ask(&self, asked: &Asked) -> Option<Impact> {
+        if self.silent_until.lock().is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
         let _turn = self.turns.try_acquire().ok()?;
         match timeout(TIME_LIMIT, query(asked).fetch_optional(&self.events)).await {
             Ok(Ok(impact)) => impact,
@@ -40,7 +47,11 @@ impl Figures {
                 tracing::debug!(%error, tenant = %asked.tenant, "no figures for a limit");
                 None
             }
-            Err(_) => None,
+            Err(_) => {
+                tracing::info!(tenant = %asked.tenant, "ClickHouse told too late what a limit would have done");
+                *self.silent_until.lock() = Some(Instant::now() + SILENT);
+                None
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::controllers::write::MANAGER;
 
 /// Time before a failed step is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Time between two steps: somebody else who keeps writing the same is answered this often, no more.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +48,7 @@ pub async fn run(ctx: Arc<Context>) {
     };
     loop {
         let pause = match keeper.step().await {
-            Ok(true) => Duration::ZERO,
+            Ok(true) => BETWEEN,
             Ok(false) => look_every(lifetimes.certificate),
             Err(error) => {
                 tracing::warn!(%error, "the webhook's authorities are not kept; trying again");
@@ -68,6 +70,10 @@ impl Keeper {
     async fn step(&self) -> Result<bool, KeepError> {
         let (secret, authorities) = serving::read(&self.secrets).await?;
         let Some(configuration) = self.configurations.get_opt(CONFIGURATION).await? else { return Ok(false) };
+        // Somebody has switched it off.
+        if configuration.webhooks.as_ref().is_none_or(Vec::is_empty) {
+            return Ok(false);
+        }
         let now_ms = clock::now().as_millisecond();
         match authorities.plan(trusted(&configuration).as_deref(), now_ms) {
             Step::Rest => return Ok(false),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -40,6 +40,10 @@ pub const PATH: &str = "/validate";
 const CONNECTIONS_MAX: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a new connection may be silent.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long one that has spoken may be: longer than a kube-apiserver keeps one that it does not need (90 s), so that it ends them.
+const IDLE: Duration = Duration::from_secs(120);
 /// Largest question: an object of ours as it was and as it is to be, with room to spare.
 const BODY_MAX_BYTES: usize = 2 << 20;
 
@@ -69,8 +73,12 @@ pub async fn serve(listen: SocketAddr, serving: Arc<Serving>, desk: Desk) -> Res
         .route(PATH, post(validate))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(Arc::new(desk));
-    let listener = Listener::bind(listen, TlsAcceptor::from(Arc::new(config))).await?;
-    Ok(axum::serve(listener, routes).await?)
+    let (listener, mut accepting) = Listener::bind(listen, TlsAcceptor::from(Arc::new(config))).await?;
+    tokio::select! {
+        served = axum::serve(listener, routes) => Ok(served?),
+        // Nobody could reach it any more, and nothing else would show it.
+        _ = accepting.join_next() => Err(io::Error::other("no connection is accepted any more").into()),
+    }
 }
 
 async fn validate(
@@ -116,18 +124,17 @@ impl Desk {
 struct Listener {
     address: SocketAddr,
     ready: mpsc::Receiver<(Connection, SocketAddr)>,
-    /// Ends with the listener.
-    _accepting: JoinSet<()>,
 }
 
 impl Listener {
-    async fn bind(listen: SocketAddr, acceptor: TlsAcceptor) -> io::Result<Self> {
+    /// With the task that accepts, which lives as long as the set.
+    async fn bind(listen: SocketAddr, acceptor: TlsAcceptor) -> io::Result<(Self, JoinSet<()>)> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let (to, ready) = mpsc::channel(CONNECTIONS_MAX);
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, acceptor, to));
-        Ok(Self { address, ready, _accepting: accepting })
+        Ok((Self { address, ready }, accepting))
     }
 }
 
@@ -146,7 +153,7 @@ async fn accept(
         shaking.spawn(async move {
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 // Nobody takes it when the listener is gone.
-                Ok(Ok(stream)) => drop(to.send((Connection { stream, _place: place }, from)).await),
+                Ok(Ok(stream)) => drop(to.send((Connection::new(stream, place), from)).await),
                 Ok(Err(error)) => tracing::debug!(%error, %from, "a handshake with the webhook failed"),
                 Err(_) => tracing::debug!(%from, "a handshake with the webhook took too long"),
             }
@@ -174,7 +181,15 @@ impl axum::serve::Listener for Listener {
 /// A connection and its place among [`CONNECTIONS_MAX`].
 struct Connection {
     stream: TlsStream<TcpStream>,
+    /// When it ends unless something arrives.
+    silent: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(stream: TlsStream<TcpStream>, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, silent: Box::pin(sleep(FIRST_WORD)), _place: place }
+    }
 }
 
 impl AsyncRead for Connection {
@@ -183,7 +198,16 @@ impl AsyncRead for Connection {
         task: &mut Task<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(task, into)
+        match Pin::new(&mut self.stream).poll_read(task, into) {
+            Poll::Pending => {
+                ready!(self.silent.as_mut().poll(task));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            read => {
+                self.silent.as_mut().reset(Instant::now() + IDLE);
+                read
+            }
+        }
     }
 }
 
