@@ -64,8 +64,8 @@ pub struct UsageLimitStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
     )]
     pub conditions: Vec<Condition>,
-    /// How much of a quota of the whole tenant is used: Normal, the highest of `warnAt` that is reached, or 100%. Moves only when a step is
-    /// crossed or the period ends.
+    /// How much of a quota of the whole tenant is used, or handed out to ingest pods, which hold about two seconds of its traffic:
+    /// Normal, the highest of `warnAt` that is reached, or 100%. Moves only when a step is crossed or the period ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub level: Option<String>,

@@ -1,9 +1,9 @@
-//! How much of each tenant-wide UsageLimit is used, followed in the quota ledgers: what `status.level` says.
+//! How much of each tenant-wide UsageLimit is used or handed out to pods, followed in the quota ledgers: what `status.level` says.
 //!
 //! Only records of whole tenants under limits of namespaces are followed, one a limit. Those of users, of which there are millions, never
 //! leave NATS.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use event::ids::base32;
@@ -12,7 +12,7 @@ use event::names::{LEDGER_SHARDS, ledger_bucket};
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use jetstream::{Bucket, WatchEvent};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use policy::ledger::Record;
 use policy::level::Level;
 use policy::limit::{Limit, Per};
@@ -24,9 +24,27 @@ use crate::engine::ObjectKey;
 use crate::errors::{Failure, System};
 use crate::snapshot::keys::limit_of_identity;
 
+/// How long ledgers that exist take to be told at most; longer, and somebody should know.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
 /// The newest record of each limit.
-#[derive(Default)]
-pub struct Levels(RwLock<HashMap<Counter, Count>>);
+pub struct Levels {
+    counts: RwLock<HashMap<Counter, Count>>,
+    /// Buckets of which not everything was told yet.
+    untold: Mutex<BTreeSet<String>>,
+}
+
+/// How much of a limit is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Used {
+    /// It is no quota of the whole tenant.
+    #[default]
+    NotCounted,
+    /// The ledgers were not read yet: what was said before stands.
+    Unknown,
+    /// So much, for at most so long unless more is used.
+    Known(Level, Option<Duration>),
+}
 
 /// What is counted: a limit of a lineage, under one meaning of what it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,6 +62,13 @@ struct Count {
     cap: u64,
 }
 
+impl Counter {
+    fn of(key: LedgerKey<'_>) -> Self {
+        let LedgerKey { lineage, epoch, identity, .. } = key;
+        Self { lineage: lineage.to_owned(), epoch: epoch.to_owned(), identity: identity.to_owned() }
+    }
+}
+
 impl Count {
     /// Whole percents: between two of them no level changes.
     fn percent(&self) -> u64 {
@@ -51,44 +76,73 @@ impl Count {
     }
 }
 
+impl Default for Levels {
+    fn default() -> Self {
+        Self { counts: RwLock::default(), untold: Mutex::new(buckets().collect()) }
+    }
+}
+
+/// The ledgers of quotas.
+fn buckets() -> impl Iterator<Item = String> {
+    let windows = WINDOWS.into_iter().filter(|window| !window.is_rate());
+    windows.flat_map(|window| (0..LEDGER_SHARDS).map(move |shard| ledger_bucket(window.label(), shard)))
+}
+
 impl Levels {
-    /// How much of a limit is used at a moment, and for how long that holds unless more is used. `None`: it is no
-    /// quota of the whole tenant.
-    pub fn of(&self, snapshot: &Snapshot, limit: &Limit, now_ms: i64) -> Option<(Level, Option<Duration>)> {
-        if limit.window.is_rate() || limit.per != Per::Tenant {
-            return None;
+    /// How much of a limit is used at a moment.
+    pub fn of(&self, snapshot: &Snapshot, limit: &Limit, now_ms: i64) -> Used {
+        let counted = !limit.window.is_rate() && limit.per == Per::Tenant;
+        let Some(zone) = zone(&snapshot.time_zone).ok().filter(|_| counted) else { return Used::NotCounted };
+        if !self.untold.lock().is_empty() {
+            return Used::Unknown;
         }
-        let period = limit.window.period(now_ms, &zone(&snapshot.time_zone).ok()?);
+        let period = limit.window.period(now_ms, &zone);
         let counter = Counter {
             lineage: snapshot.lineage.clone(),
             epoch: limit.epoch.clone(),
             identity: limit.identity.clone(),
         };
-        let counted = self.0.read().get(&counter).cloned();
+        let counted = self.counts.read().get(&counter).cloned();
         let used = counted
             .filter(|count| count.period_start_s == period.start_ms.div_euclid(1_000))
             .map_or(0, |count| count.used);
         let level = Level::of(used, limit.max, &limit.warn_at);
         let ends =
             (level != Level::Normal && period.end_ms < i64::MAX).then(|| remaining_ms(&period, now_ms));
-        Some((level, ends.map(Duration::from_millis)))
+        Used::Known(level, ends.map(Duration::from_millis))
+    }
+
+    /// Everything of this bucket is about to be told anew: what it said is void.
+    fn begin(&self, bucket: &str) {
+        self.untold.lock().insert(bucket.to_owned());
+        self.counts.write().retain(|_, count| count.bucket != bucket);
+    }
+
+    /// Everything of it was told; whether that was the last one.
+    fn told(&self, bucket: &str) -> bool {
+        let mut untold = self.untold.lock();
+        untold.remove(bucket) && untold.is_empty()
+    }
+
+    /// A record is gone.
+    fn remove(&self, key: &str) {
+        if let Some(counter) = LedgerKey::parse(key).map(Counter::of) {
+            self.counts.write().remove(&counter);
+        }
     }
 
     /// Takes a record over; the limit about which something else may be to be said.
     fn put(&self, bucket: &str, key: &str, record: &Record) -> Option<ObjectKey> {
         let key = LedgerKey::parse(key)?;
-        let counter = Counter {
-            lineage: key.lineage.to_owned(),
-            epoch: key.epoch.to_owned(),
-            identity: key.identity.to_owned(),
-        };
+        let counter = Counter::of(key);
         let count = Count {
             bucket: bucket.to_owned(),
             period_start_s: key.period_start_s,
-            used: record.used,
+            // Pods hold what they use within two seconds, and say only later what of it they have used.
+            used: record.used.saturating_add(record.held()),
             cap: record.cap,
         };
-        let mut known = self.0.write();
+        let mut known = self.counts.write();
         // Events of yesterday are charged to yesterday's record.
         if known.get(&counter).is_some_and(|old| old.period_start_s > count.period_start_s) {
             return None;
@@ -96,11 +150,6 @@ impl Levels {
         let percent = count.percent();
         let old = known.insert(counter, count);
         (old.is_none_or(|old| old.percent() != percent)).then(|| limit_of_identity(key.identity)).flatten()
-    }
-
-    /// A bucket was made anew: what it said is void.
-    fn forget(&self, bucket: &str) {
-        self.0.write().retain(|_, count| count.bucket != bucket);
     }
 }
 
@@ -111,40 +160,64 @@ impl Levels {
 pub async fn run(ctx: &Context) -> Result<(), Failure> {
     // Lineage, epoch and period are any; the whole tenant; a limit of a namespace.
     let wanted = format!("*.*.*.{}.ns.>", base32(0));
-    let mut watches = Vec::new();
-    for window in WINDOWS.into_iter().filter(|window| !window.is_rate()) {
-        for shard in 0..LEDGER_SHARDS {
-            let name = ledger_bucket(window.label(), shard);
-            let watch = Bucket::named(&ctx.nats, &name).watch_matching(&wanted);
-            watches.push(watch.map(move |event| (name.clone(), event)).boxed());
-        }
-    }
+    let watches = buckets().map(|name| {
+        let watch = Bucket::named(&ctx.nats, &name).watch_matching(&wanted);
+        watch.map(move |event| (name.clone(), event)).boxed()
+    });
     let mut events = select_all(watches);
-    while let Some((bucket, event)) = events.next().await {
-        match event {
-            WatchEvent::Put(entry) => {
-                let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else { continue };
-                if let Some(limit) = ctx.levels.put(&bucket, &entry.key, &record) {
-                    ctx.queues.usage_limit.add(limit);
+    let mut patience = std::pin::pin!(tokio::time::sleep(TOLD_WITHIN));
+    let mut patient = true;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some((bucket, event)) => take(ctx, &bucket, event),
+                None => break,
+            },
+            () = &mut patience, if patient => {
+                patient = false;
+                let untold = ctx.levels.untold.lock().clone();
+                if !untold.is_empty() {
+                    tracing::warn!(?untold, "levels of limits stay as they are: may our user at NATS watch these ledgers?");
                 }
             }
-            WatchEvent::Reset => ctx.levels.forget(&bucket),
-            WatchEvent::Delete { .. } | WatchEvent::Synced { .. } => {}
         }
     }
     Err(Failure::unknown(System::Nats, "the watches on quota ledgers ended"))
 }
 
+fn take(ctx: &Context, bucket: &str, event: WatchEvent) {
+    match event {
+        WatchEvent::Put(entry) => {
+            let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else { return };
+            if let Some(limit) = ctx.levels.put(bucket, &entry.key, &record) {
+                ctx.queues.usage_limit.add(limit);
+            }
+        }
+        WatchEvent::Delete { key, .. } => ctx.levels.remove(&key),
+        WatchEvent::Reset => ctx.levels.begin(bucket),
+        WatchEvent::Synced { .. } => {
+            if ctx.levels.told(bucket) {
+                ctx.limits
+                    .list()
+                    .iter()
+                    .for_each(|limit| ctx.queues.usage_limit.add(ObjectKey::of(limit.as_ref())));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use policy::ledger::Terms;
+    use event::Incarnation;
+    use policy::ledger::{Holder, Terms};
 
     use super::*;
     use crate::snapshot::assemble::tests::snapshot_of;
 
     fn record(used: u64) -> Record {
         let terms = Terms { cap: 10, cap_generation: 1, ledger_id: "a" };
-        Record { used, ..Record::new(&terms) }
+        let holder = Holder { held: 1, ..Holder::default() };
+        Record { used: used - 1, holders: [(Incarnation(7), holder)].into(), ..Record::new(&terms) }
     }
 
     #[test]
@@ -156,20 +229,24 @@ mod tests {
         let key = |day: i64| {
             format!("{}.{}.{}.{}.ns.acme.x", snapshot.lineage, limit.epoch, day * 86_400, base32(0))
         };
-        let at =
-            |now_ms| levels.of(&snapshot, &limit, now_ms).map(|(level, again)| (level.to_string(), again));
-        assert_eq!(at(day), Some(("Normal".to_owned(), None)));
+        let known = |level, ends: Option<u64>| Used::Known(level, ends.map(Duration::from_secs));
+        let at = |now_ms| levels.of(&snapshot, &limit, now_ms);
+        assert_eq!(at(day), Used::Unknown, "what is not read yet is not said to be nothing");
+        assert_eq!(buckets().filter(|bucket| levels.told(bucket)).count(), 1, "the last one ends it");
+        assert_eq!(at(day), known(Level::Normal, None));
         let moved = levels.put("ledger-day-0", &key(1), &record(8));
         assert_eq!(moved, Some(ObjectKey { namespace: "acme".into(), name: "x".into() }));
         assert_eq!(levels.put("ledger-day-0", &key(1), &record(8)), None, "the same is no news");
-        assert_eq!(at(day + 1_000), Some(("80%".to_owned(), Some(Duration::from_secs(86_399)))));
-        assert_eq!(
-            levels.put("ledger-day-1", &key(0), &record(10)),
-            None,
-            "yesterday's record says nothing of today"
-        );
-        assert_eq!(at(2 * day), Some(("Normal".to_owned(), None)), "a new day begins with nothing");
-        levels.forget("ledger-day-0");
-        assert_eq!(at(day + 1_000), Some(("Normal".to_owned(), None)));
+        assert_eq!(at(day + 1_000), known(Level::Warned(80), Some(86_399)));
+        let yesterday = levels.put("ledger-day-1", &key(0), &record(10));
+        assert_eq!(yesterday, None, "yesterday's record says nothing of today");
+        assert_eq!(at(2 * day), known(Level::Normal, None), "a new day begins with nothing");
+        levels.begin("ledger-day-0");
+        assert_eq!(at(day + 1_000), Used::Unknown);
+        assert!(levels.told("ledger-day-0"));
+        assert_eq!(at(day + 1_000), known(Level::Normal, None));
+        levels.put("ledger-day-0", &key(1), &record(8));
+        levels.remove(&key(1));
+        assert_eq!(at(day + 1_000), known(Level::Normal, None));
     }
 }

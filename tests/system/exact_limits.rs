@@ -89,7 +89,8 @@ spec: {per: User, quota: {max: 100, period: Month}}
 fn level(world: &World) {
     let tenant = world.tenant("level", STEPPED);
     let level = |limit: &str| {
-        world.kubectl(&["get", "usagelimit", limit, "--namespace=level", "--output=jsonpath={.status.level}"])
+        let get = ["get", "usagelimit", limit, "--namespace=level", "--output=jsonpath={.status.level}"];
+        world.kubectl(&get).trim().to_owned()
     };
     let becomes = |wanted: &str| {
         system_tests::eventually(&format!("the level is {wanted}"), || {

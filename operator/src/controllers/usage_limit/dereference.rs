@@ -1,16 +1,15 @@
 //! What a UsageLimit belongs to, all from memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crds::{Plan, UsageLimit};
-use policy::level::Level;
 use tokio::time::Instant;
 
 use crate::clock;
 use crate::context::Context;
 use crate::controllers::enforced::Standing;
 use crate::engine::ObjectKey;
+use crate::levels::Used;
 use crate::snapshot::keys::limit_identity;
 use crate::snapshot::publications::Publication;
 
@@ -27,8 +26,8 @@ pub struct Referred {
     pub publication: Option<Arc<Publication>>,
     /// How far the revision has come that carries the limit as it stands in the snapshot.
     pub standing: Option<Standing>,
-    /// How much of it is used, and for how long that holds at most; only of a quota of the whole tenant.
-    pub level: Option<(Level, Option<Duration>)>,
+    /// How much of it is used.
+    pub used: Used,
 }
 
 /// Looks it up.
@@ -48,13 +47,13 @@ pub fn dereference(ctx: &Context, limit: &UsageLimit) -> Referred {
         let reach = reach.while_seeding(seeding).without(lost);
         Standing { revision, reach, published: publication.at }
     });
-    let level = publication.as_deref().and_then(|publication| {
+    let used = publication.as_deref().and_then(|publication| {
         let mut limits = publication.snapshot.limits.iter();
         let own = limits.find(|limit| limit.identity == limit_identity(&key))?;
-        ctx.levels.of(&publication.snapshot, own, clock::now().as_millisecond())
+        Some(ctx.levels.of(&publication.snapshot, own, clock::now().as_millisecond()))
     });
     Referred {
-        level,
+        used: used.unwrap_or_default(),
         plan: ctx.plan_of(&tenant),
         siblings: namespaces.iter().flat_map(|namespace| ctx.limits.in_namespace(namespace)).collect(),
         tenant: Some(name),

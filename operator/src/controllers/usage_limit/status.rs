@@ -14,6 +14,7 @@ use crate::controllers::rule::{self, Before, Verdict};
 use crate::controllers::write;
 use crate::engine::ObjectKey;
 use crate::errors::Failure;
+use crate::levels::Used;
 
 /// Writes the status if it differs. Returns when to look again, if it changes by time.
 ///
@@ -45,14 +46,17 @@ fn compute(
         conditions: &old.conditions,
         enforced_revision: old.enforced_revision,
     };
-    let level = referred.level.filter(|_| matches!(verdict, Verdict::InForce { .. }));
-    let ends = level.and_then(|(_, ends)| ends);
+    let (level, ends) = match (verdict, referred.used) {
+        (Verdict::InForce { .. }, Used::Known(level, ends)) => (Some(level.to_string()), ends),
+        (Verdict::InForce { .. }, Used::Unknown) => (old.level.clone(), None),
+        _ => (None, None),
+    };
     let stated = rule::state(verdict, referred.standing.as_ref(), before, generation, now);
     let status = UsageLimitStatus {
         observed_generation: generation,
         last_handled_reconcile_at: Orders::of(limit).at,
         conditions: stated.conditions,
-        level: level.map(|(level, _)| level.to_string()),
+        level,
         enforced_revision: stated.enforced_revision,
     };
     (status, stated.again.into_iter().chain(ends).min())
