@@ -102,7 +102,10 @@ impl Proxy {
     /// # Errors
     /// When the apiserver refuses.
     pub fn watch(&self, path: &str) -> Result<impl std::io::Read + Send + use<>> {
-        let url = format!("{}{path}?watch=true", self.base);
+        // From now on: without a version the apiserver first tells all that there is, and ten thousand objects take seconds to read.
+        let list = self.get(&format!("{path}?limit=1"))?;
+        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let url = format!("{}{path}?watch=true&resourceVersion={version}", self.base);
         let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).build().into();
         let failed = |source| Error::Http { what: url.clone(), source: Box::new(source) };
         Ok(agent.get(&url).call().map_err(failed)?.into_body().into_reader())

@@ -42,7 +42,7 @@ struct Plan {
 
 fn plan(scale: Scale) -> Plan {
     match scale {
-        Scale::Small => Plan { tenants: 24, idle: Duration::from_secs(20), changes: 20, shared: 12 },
+        Scale::Small => Plan { tenants: 24, idle: Duration::from_secs(20), changes: 100, shared: 12 },
         Scale::Full => Plan { tenants: 1_000, idle: Duration::from_secs(600), changes: 100, shared: 512 },
     }
 }
