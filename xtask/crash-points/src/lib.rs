@@ -1,5 +1,5 @@
-//! Named places at which a proof makes a process die, stand still or fail. Sink and ingest have them only when they are built with
-//! feature `crash-points`, as `cargo xtask prove crash-points` does.
+//! Named places at which a proof makes a process die, stand still or fail. Sink, ingest and operator (one: `change`) have them only when
+//! they are built with feature `crash-points`, as the proofs `crash-points` and `interrupted` of `cargo xtask prove` do.
 //!
 //! A point is armed by a file `$MP_CRASH_POINTS/<point>` that holds the action. Whoever removes the file acts: one pass of one process
 //! of many, at a moment that the proof chooses, and the process that is started again does not die again. `kill 3` lets two pass first,
