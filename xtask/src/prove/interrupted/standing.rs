@@ -66,6 +66,14 @@ impl Subject {
         Ok(self)
     }
 
+    /// Whether a text names it, by its name, a UID, or the number that is made of one.
+    fn is_in(&self, text: &str) -> bool {
+        let number = |uid: &String| {
+            TenantNumber::from_lineage(uid).is_ok_and(|number| text.contains(&number.to_string()))
+        };
+        text.contains(&self.name) || self.uids.iter().any(|uid| text.contains(uid.as_str()) || number(uid))
+    }
+
     fn plain(&self, text: &str) -> String {
         let named = self.uids.iter().fold(text.to_owned(), |text, uid| {
             let text = text.replace(uid, "UID");
@@ -85,7 +93,7 @@ pub fn read(world: &World, proxy: &Proxy, subject: &Subject) -> Result<State> {
     let subject = subject.clone().met(proxy)?;
     let mut all = State::new();
     let mut note = |name: &str, is: &Value| {
-        if name.contains(&subject.name) || is.to_string().contains(&subject.name) {
+        if subject.is_in(name) || subject.is_in(&is.to_string()) {
             all.insert(subject.plain(name), subject.plain(&without_own(is).to_string()));
         }
     };
@@ -94,7 +102,7 @@ pub fn read(world: &World, proxy: &Proxy, subject: &Subject) -> Result<State> {
     }
     for stream in outside::streams(world)? {
         let name = stream["config"]["name"].as_str().unwrap_or_default();
-        if name.contains(&subject.name) {
+        if subject.is_in(name) {
             note(&format!("stream {name}"), &stream["config"]);
         }
         if name.starts_with("KV_") && !OF_OTHERS.contains(&name) {
@@ -220,5 +228,8 @@ mod tests {
             json!({"metadata": {"labels": {"owner": "UID"}}, "spec": [{"max": 7}]}).to_string()
         );
         assert_eq!(subject.plain("stream USAGE_acme"), "stream USAGE_NAME");
+        assert!(
+            subject.is_in("KV_ledger u-1.x") && subject.is_in("USAGE_acme") && !subject.is_in("USAGE_other")
+        );
     }
 }
