@@ -19,8 +19,9 @@ use crate::port::{Certainty, Port, Positions, Stop};
 
 /// How often rows that should be there are waited for before they are inserted again.
 const SETTLE_TRIES: u32 = 3;
-/// How often they are inserted again before a person has to look.
-const REPAIRS_MAX: u32 = 5;
+/// How often missing rows are inserted again, each time under another token. A token is spent by a server that is killed between
+/// remembering it and publishing the rows, for every later holder too: there must be more of them than kills in a row.
+const REPAIRS_MAX: u32 = 20;
 
 /// What a flush did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
