@@ -3,6 +3,7 @@
 //! Only records of whole tenants under limits of namespaces are followed, one a limit. Those of users, of which there are millions, never
 //! leave NATS.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -126,8 +127,13 @@ impl Levels {
 
     /// A record is gone.
     fn remove(&self, key: &str) {
-        if let Some(counter) = LedgerKey::parse(key).map(Counter::of) {
-            self.counts.write().remove(&counter);
+        let Some(key) = LedgerKey::parse(key) else { return };
+        let mut known = self.counts.write();
+        // That of an earlier period says nothing of this one.
+        if let Entry::Occupied(count) = known.entry(Counter::of(key))
+            && count.get().period_start_s == key.period_start_s
+        {
+            count.remove();
         }
     }
 
@@ -246,6 +252,8 @@ mod tests {
         assert!(levels.told("ledger-day-0"));
         assert_eq!(at(day + 1_000), known(Level::Normal, None));
         levels.put("ledger-day-0", &key(1), &record(8));
+        levels.remove(&key(0));
+        assert_eq!(at(day + 1_000), known(Level::Warned(80), Some(86_399)), "yesterday's record was another");
         levels.remove(&key(1));
         assert_eq!(at(day + 1_000), known(Level::Normal, None));
     }
