@@ -10,6 +10,17 @@ use super::world::World;
 use crate::http::Http;
 use crate::{Error, Paths, Result};
 
+/// Lists of our kinds, whose statuses the operator writes.
+pub const KINDS: [&str; 7] = [
+    "/apis/meterplane.io/v1alpha1/plans",
+    "/apis/meterplane.io/v1alpha1/tenants",
+    "/apis/meterplane.io/v1alpha1/lanepools",
+    "/apis/meterplane.io/v1alpha1/usagelimits",
+    "/apis/meterplane.io/v1alpha1/accesspolicies",
+    "/apis/meterplane.io/v1alpha1/apikeys",
+    "/apis/meterplane.io/v1alpha1/dataplanes",
+];
+
 /// A running proxy; dropping it ends it.
 pub struct Proxy {
     child: Child,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::prove::outside::{self, State};
-use crate::prove::proxy::Proxy;
+use crate::prove::proxy::{KINDS, Proxy};
 use crate::prove::world::World;
 use crate::prove::{nats, steady};
 
@@ -157,24 +157,13 @@ fn without_own(value: &Value) -> Value {
     }
 }
 
-/// Lists of our kinds, whose statuses the operator writes.
-const STATUSES: [&str; 7] = [
-    "/apis/meterplane.io/v1alpha1/plans",
-    "/apis/meterplane.io/v1alpha1/tenants",
-    "/apis/meterplane.io/v1alpha1/lanepools",
-    "/apis/meterplane.io/v1alpha1/usagelimits",
-    "/apis/meterplane.io/v1alpha1/accesspolicies",
-    "/apis/meterplane.io/v1alpha1/apikeys",
-    "/apis/meterplane.io/v1alpha1/dataplanes",
-];
-
 /// Every status of our kinds, by the path of its object.
 ///
 /// # Errors
 /// When the apiserver does not answer.
 pub fn statuses(proxy: &Proxy) -> Result<State> {
     let mut all = State::new();
-    for list in STATUSES {
+    for list in KINDS {
         for object in proxy.get(list)?["items"].as_array().into_iter().flatten() {
             all.insert(path(list, object), without_own(&object["status"]).to_string());
         }

@@ -1,25 +1,15 @@
 //! Everything that an operator may change, as it is now, so that two moments can be compared.
 
 use super::super::outside;
-use super::super::proxy::Proxy;
+use super::super::proxy::{KINDS, Proxy};
 use super::super::world::World;
 use crate::Result;
 
 pub use super::super::outside::{State, differences};
 
-/// Lists at the apiserver whose objects the operator writes. Not the Leases: holding one is writing it.
-const LISTS: [&str; 10] = [
-    "/apis/meterplane.io/v1alpha1/plans",
-    "/apis/meterplane.io/v1alpha1/tenants",
-    "/apis/meterplane.io/v1alpha1/lanepools",
-    "/apis/meterplane.io/v1alpha1/usagelimits",
-    "/apis/meterplane.io/v1alpha1/accesspolicies",
-    "/apis/meterplane.io/v1alpha1/apikeys",
-    "/apis/meterplane.io/v1alpha1/dataplanes",
-    "/api/v1/secrets",
-    "/api/v1/configmaps",
-    "/apis/rbac.authorization.k8s.io/v1/rolebindings",
-];
+/// Lists of what else the operator writes at the apiserver. Not the Leases: holding one is writing it.
+const OTHERS: [&str; 3] =
+    ["/api/v1/secrets", "/api/v1/configmaps", "/apis/rbac.authorization.k8s.io/v1/rolebindings"];
 
 /// Reads all of it.
 ///
@@ -27,7 +17,7 @@ const LISTS: [&str; 10] = [
 /// When a system does not answer.
 pub fn read(world: &World, proxy: &Proxy) -> Result<State> {
     let mut state = outside::read(world)?;
-    for list in LISTS {
+    for list in KINDS.into_iter().chain(OTHERS) {
         let kind = list.rsplit('/').next().unwrap_or(list);
         for object in proxy.get(list)?["items"].as_array().into_iter().flatten() {
             let meta = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
