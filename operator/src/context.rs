@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{AccessPolicy, ApiKey, LanePool, Plan, Tenant, UsageLimit};
+use crds::{Plan, Tenant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::belonging::Belonging;
+use crate::caches::Caches;
 use crate::engine::queue::GroupOf;
-use crate::engine::{Cache, ObjectKey, Queue};
+use crate::engine::{ObjectKey, Queue};
 use crate::fleet::Fleet;
 use crate::ledgers::Known;
 use crate::moves::Moves;
@@ -132,18 +133,8 @@ pub struct Context {
     pub events: clickhouse::Client,
     /// The quota ledgers.
     pub ledgers: Known,
-    /// Plans.
-    pub plans: Arc<Cache<Plan>>,
-    /// Tenants.
-    pub tenants: Arc<Cache<Tenant>>,
-    /// LanePools.
-    pub pools: Arc<Cache<LanePool>>,
-    /// UsageLimits.
-    pub limits: Arc<Cache<UsageLimit>>,
-    /// AccessPolicies.
-    pub access: Arc<Cache<AccessPolicy>>,
-    /// ApiKeys.
-    pub keys: Arc<Cache<ApiKey>>,
+    /// What the kube-apiserver holds of our kinds.
+    pub caches: Caches,
     /// Queues.
     pub queues: Queues,
     /// Which namespace belongs to whom.
@@ -180,13 +171,13 @@ impl Context {
     /// Queues every limit, access policy and key of these namespaces.
     pub fn queue_namespaces<'a>(&self, namespaces: impl IntoIterator<Item = &'a String>) {
         for namespace in namespaces {
-            for limit in self.limits.in_namespace(namespace) {
+            for limit in self.caches.limits.in_namespace(namespace) {
                 self.queues.usage_limit.add(ObjectKey::of(limit.as_ref()));
             }
-            for policy in self.access.in_namespace(namespace) {
+            for policy in self.caches.access.in_namespace(namespace) {
                 self.queues.access_policy.add(ObjectKey::of(policy.as_ref()));
             }
-            for key in self.keys.in_namespace(namespace) {
+            for key in self.caches.keys.in_namespace(namespace) {
                 self.queues.api_key.add(ObjectKey::of(key.as_ref()));
             }
         }
@@ -194,12 +185,12 @@ impl Context {
 
     /// The tenant that a namespace belongs to.
     pub fn tenant_of(&self, namespace: &str) -> Option<Arc<Tenant>> {
-        self.tenants.get(&ObjectKey::cluster(&self.belonging.holder(namespace)?))
+        self.caches.tenants.get(&ObjectKey::cluster(&self.belonging.holder(namespace)?))
     }
 
     /// The plan of a tenant.
     pub fn plan_of(&self, tenant: &Tenant) -> Option<Arc<Plan>> {
-        self.plans.get(&ObjectKey::cluster(&tenant.spec.plan_ref.name))
+        self.caches.plans.get(&ObjectKey::cluster(&tenant.spec.plan_ref.name))
     }
 }
 

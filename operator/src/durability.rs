@@ -81,7 +81,7 @@ fn condition(said: &Said, copies: usize) -> (ConditionStatus, Why) {
 pub async fn run(ctx: Arc<Context>) {
     loop {
         if ctx.durability.put(ask(&ctx.settings.nats_monitors).await) {
-            for tenant in ctx.tenants.list() {
+            for tenant in ctx.caches.tenants.list() {
                 ctx.queues.tenant.add(ObjectKey::cluster(&tenant.name_any()));
             }
         }

@@ -92,8 +92,10 @@ fn buckets() -> impl Iterator<Item = String> {
 impl Levels {
     /// How much of a limit is used at a moment.
     pub fn of(&self, snapshot: &Snapshot, limit: &Limit, now_ms: i64) -> Used {
-        let counted = !limit.window.is_rate() && limit.per == Per::Tenant;
-        let Some(zone) = zone(&snapshot.time_zone).ok().filter(|_| counted) else { return Used::NotCounted };
+        if limit.window.is_rate() || limit.per != Per::Tenant {
+            return Used::NotCounted;
+        }
+        let Ok(zone) = zone(&snapshot.time_zone) else { return Used::NotCounted };
         if !self.untold.lock().is_empty() {
             return Used::Unknown;
         }
@@ -203,7 +205,8 @@ fn take(ctx: &Context, bucket: &str, event: WatchEvent) {
         WatchEvent::Reset => ctx.levels.begin(bucket),
         WatchEvent::Synced { .. } => {
             if ctx.levels.told(bucket) {
-                ctx.limits
+                ctx.caches
+                    .limits
                     .list()
                     .iter()
                     .for_each(|limit| ctx.queues.usage_limit.add(ObjectKey::of(limit.as_ref())));

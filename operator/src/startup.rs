@@ -109,7 +109,6 @@ pub async fn lead(
     let ledgers =
         retry("quota ledgers", || installation::ensure_ledgers(&nats, id, replicas, told.as_ref())).await;
     let seats = retry("seats", || moves::stored(&nats)).await;
-    let Caches { plans, tenants, pools, limits, access, keys } = standby.caches.clone();
     let belonging = Arc::new(belonging::Belonging::new(&config.namespace));
     let context = Context {
         settings,
@@ -121,12 +120,7 @@ pub async fn lead(
         store,
         events,
         ledgers: ledgers::Known::new(ledgers),
-        plans,
-        tenants,
-        pools,
-        limits,
-        access,
-        keys,
+        caches: standby.caches.clone(),
         queues: Queues::new(&belonging),
         belonging,
         records: snapshot::keys::KeyRecords::default(),
@@ -207,7 +201,7 @@ pub async fn run(ctx: Arc<Context>) -> Option<JoinSet<()>> {
         ($cache:ident, $trigger:path) => {
             // Weak: the caches are among what the context holds.
             let context = Arc::downgrade(&ctx);
-            ctx.$cache.listen(move |change| {
+            ctx.caches.$cache.listen(move |change| {
                 if let Some(context) = context.upgrade() {
                     $trigger(&context, change);
                 }
@@ -223,7 +217,7 @@ pub async fn run(ctx: Arc<Context>) -> Option<JoinSet<()>> {
     listen!(access, triggers::access_policy);
     listen!(keys, triggers::api_key);
     ctx.queues.initial(false);
-    ctx.first_pass.begin(ctx.tenants.list().iter().map(|tenant| tenant.name_any()));
+    ctx.first_pass.begin(ctx.caches.tenants.list().iter().map(|tenant| tenant.name_any()));
     macro_rules! work {
         ($name:literal, $queue:ident, $reconcile:path) => {
             let context = ctx.clone();

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 
 use crate::file::{FileError, Kept};
-use crate::verifier::{Refusing, Verifier, authorities};
+use crate::verifier::{Verifier, authorities};
 
 /// Names of the settings of one system, for whoever has to change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Settings {
     /// # Errors
     /// [`TlsError::Library`].
     pub fn refusing(self) -> Result<ClientConfig, TlsError> {
-        config(|provider| Arc::new(Refusing::new(self, provider)))
+        config(Verifier::of_nobody(self))
     }
 
     fn verified(self, ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
@@ -95,18 +95,16 @@ impl Settings {
             None => Verifier::of_system(self)
                 .map_err(|error| TlsError::NoAuthorities { setting, detail: error.to_string() })?,
         };
-        config(|_| Arc::new(verifier))
+        config(verifier)
     }
 }
 
-fn config(
-    verifier: impl FnOnce(Arc<CryptoProvider>) -> Arc<dyn rustls::client::danger::ServerCertVerifier>,
-) -> Result<ClientConfig, TlsError> {
+fn config(verifier: Verifier) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| TlsError::Library(error.to_string()))?;
     let mut config =
-        builder.dangerous().with_custom_certificate_verifier(verifier(provider)).with_no_client_auth();
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
     // A resumed session shows no certificate, so an authority that was taken away would go on vouching for it.
     config.resumption = Resumption::disabled();
     Ok(config)

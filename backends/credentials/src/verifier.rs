@@ -48,13 +48,14 @@ pub(crate) fn authorities(pem: &[u8]) -> Result<Arc<WebPkiServerVerifier>, Strin
 enum Authorities {
     File(Kept<Arc<WebPkiServerVerifier>>),
     System(rustls_platform_verifier::Verifier),
+    Nobody,
 }
 
 /// Checks servers' certificates.
 pub(crate) struct Verifier {
     settings: Settings,
     authorities: Authorities,
-    signatures: Signatures,
+    provider: Arc<CryptoProvider>,
     log: Log,
 }
 
@@ -70,19 +71,13 @@ impl Verifier {
         Ok(Self::new(settings, Authorities::System(verifier)))
     }
 
-    fn new(settings: Settings, authorities: Authorities) -> Self {
-        let signatures = Signatures(Arc::new(ring::default_provider()));
-        Self { settings, authorities, signatures, log: Log::default() }
+    /// No server is believed: the address is a plain one.
+    pub fn of_nobody(settings: Settings) -> Self {
+        Self::new(settings, Authorities::Nobody)
     }
 
-    fn refusal(&self, error: Error) -> Refusal {
-        let setting = self.settings.ca_file;
-        match &self.authorities {
-            Authorities::File(file) => {
-                Refusal::OfFile { setting, path: file.path().display().to_string(), error }
-            }
-            Authorities::System(_) => Refusal::OfSystem { setting, error },
-        }
+    fn new(settings: Settings, authorities: Authorities) -> Self {
+        Self { settings, authorities, provider: Arc::new(ring::default_provider()), log: Log::default() }
     }
 }
 
@@ -95,19 +90,21 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let setting = self.settings.ca_file;
         let verdict = match &self.authorities {
-            Authorities::File(file) => file.newest(Instant::now(), Duration::ZERO).verify_server_cert(
-                end_entity,
-                intermediates,
-                server,
-                ocsp,
-                now,
-            ),
-            Authorities::System(system) => {
-                system.verify_server_cert(end_entity, intermediates, server, ocsp, now)
+            Authorities::File(file) => {
+                let authorities = file.newest(Instant::now(), Duration::ZERO);
+                let path = || file.path().display().to_string();
+                authorities
+                    .verify_server_cert(end_entity, intermediates, server, ocsp, now)
+                    .map_err(|error| Refusal::OfFile { setting, path: path(), error })
             }
+            Authorities::System(system) => system
+                .verify_server_cert(end_entity, intermediates, server, ocsp, now)
+                .map_err(|error| Refusal::OfSystem { setting, error }),
+            Authorities::Nobody => Err(Refusal::Plain(self.settings)),
         };
-        verdict.map_err(|error| self.log.told(server, self.refusal(error)))
+        verdict.map_err(|refusal| self.log.told(server, refusal))
     }
 
     fn verify_tls12_signature(
@@ -116,7 +113,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls12(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -125,94 +123,18 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls13(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-/// Believes nobody.
-#[derive(Debug)]
-pub(crate) struct Refusing {
-    settings: Settings,
-    signatures: Signatures,
-    log: Log,
-}
-
-impl Refusing {
-    pub fn new(settings: Settings, provider: Arc<CryptoProvider>) -> Self {
-        Self { settings, signatures: Signatures(provider), log: Log::default() }
-    }
-}
-
-impl ServerCertVerifier for Refusing {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        server: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Err(self.log.told(server, Refusal::Plain(self.settings)))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls12(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls13(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.schemes()
-    }
-}
-
-/// The provider's checks of what a server signs during the handshake.
-#[derive(Debug)]
-struct Signatures(Arc<CryptoProvider>);
-
-impl Signatures {
-    fn tls12(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn tls13(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -19,7 +19,7 @@ const PLAN_DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// A Tenant changed.
 pub fn tenant(ctx: &Context, change: &Change<Tenant>) {
-    let unreadable = change.new.is_none() && ctx.tenants.contains(&change.key);
+    let unreadable = change.new.is_none() && ctx.caches.tenants.contains(&change.key);
     if unreadable || !says_something_new(change) {
         return;
     }
@@ -44,7 +44,9 @@ pub fn plan(ctx: &Context, change: &Change<Plan>) {
         return;
     }
     ctx.queues.plan.add(change.key.clone());
-    for tenant in ctx.tenants.list().iter().filter(|tenant| tenant.spec.plan_ref.name == change.key.name) {
+    for tenant in
+        ctx.caches.tenants.list().iter().filter(|tenant| tenant.spec.plan_ref.name == change.key.name)
+    {
         ctx.queues.tenant.add(ObjectKey::of(tenant.as_ref()));
         // A ceiling may have moved without a word in the snapshot.
         ctx.queue_namespaces(&tenant.spec.namespaces);
@@ -55,14 +57,18 @@ pub fn plan(ctx: &Context, change: &Change<Plan>) {
 pub fn lane_pool(ctx: &Context, change: &Change<LanePool>) {
     if says_something_new(change) {
         ctx.queues.lane_pool.add(change.key.clone());
-        ctx.pools.list().iter().for_each(|pool| ctx.queues.lane_pool.add(ObjectKey::of(pool.as_ref())));
+        ctx.caches
+            .pools
+            .list()
+            .iter()
+            .for_each(|pool| ctx.queues.lane_pool.add(ObjectKey::of(pool.as_ref())));
     }
 }
 
 /// Tenants came to a lane, or left it.
 pub fn lane(ctx: &Context, lane: &Lane) {
     if matches!(lane, Lane::Pooled(_)) {
-        let keys = ctx.pools.list().into_iter().map(|pool| ObjectKey::of(pool.as_ref()));
+        let keys = ctx.caches.pools.list().into_iter().map(|pool| ObjectKey::of(pool.as_ref()));
         keys.for_each(|key| ctx.queues.lane_pool.add_after(key, PLAN_DEBOUNCE));
     }
 }

@@ -28,7 +28,9 @@ pub async fn look(ctx: &Context, number: TenantNumber, seat: &Seat) -> Result<()
         Observed::Absent => return Ok(()),
         Observed::Unknown(reason) => return Err(Failure::unknown(System::Nats, reason)),
     };
-    let Some(tenant) = ctx.tenants.get(&ObjectKey::cluster(seat.tenant.as_str())) else { return Ok(()) };
+    let Some(tenant) = ctx.caches.tenants.get(&ObjectKey::cluster(seat.tenant.as_str())) else {
+        return Ok(());
+    };
     let uid = tenant.uid().unwrap_or_default();
     let ours = stream.stamp.clone().filter(|stamp| {
         stamp.ownership(&ctx.settings.installation, seat.tenant.as_str(), &uid) == Ownership::Ours

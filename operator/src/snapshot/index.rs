@@ -54,7 +54,7 @@ async fn write(ctx: &Context, swept: &mut bool) -> Result<(), WriteError> {
 /// Removes snapshots of tenants that went away without their finalizer: absence means removal.
 async fn sweep(ctx: &Context) -> Result<(), WriteError> {
     for (name, stored) in ctx.store.all().await? {
-        if stored.value.is_some() && !ctx.tenants.contains(&ObjectKey::cluster(name.as_str())) {
+        if stored.value.is_some() && !ctx.caches.tenants.contains(&ObjectKey::cluster(name.as_str())) {
             tracing::warn!(tenant = name.as_str(), "a snapshot of a tenant that does not exist");
             withdraw(ctx, &name, &stored).await?;
         }

@@ -139,10 +139,14 @@ fn material<'a>(ctx: &Context, request: &Request<'a>, before: Before, now_ms: i6
     let versions = versions(ctx);
     let previous = request.stored.value.as_ref();
     let namespaces = || request.namespaces.iter();
-    let limits: Vec<_> = namespaces().flat_map(|namespace| ctx.limits.in_namespace(namespace)).collect();
-    let access: Vec<_> = namespaces().flat_map(|namespace| ctx.access.in_namespace(namespace)).collect();
-    let declared: Vec<_> = namespaces().flat_map(|namespace| ctx.keys.in_namespace(namespace)).collect();
-    let unreadable_keys: Vec<ObjectKey> = namespaces().flat_map(|ns| ctx.keys.unreadable_in(ns)).collect();
+    let limits: Vec<_> =
+        namespaces().flat_map(|namespace| ctx.caches.limits.in_namespace(namespace)).collect();
+    let access: Vec<_> =
+        namespaces().flat_map(|namespace| ctx.caches.access.in_namespace(namespace)).collect();
+    let declared: Vec<_> =
+        namespaces().flat_map(|namespace| ctx.caches.keys.in_namespace(namespace)).collect();
+    let unreadable_keys: Vec<ObjectKey> =
+        namespaces().flat_map(|ns| ctx.caches.keys.unreadable_in(ns)).collect();
     let accepted = |key: &ObjectKey| judge::key(request.plan, &declared, key).is_ok();
     Material {
         tenant: request.name,
@@ -152,12 +156,12 @@ fn material<'a>(ctx: &Context, request: &Request<'a>, before: Before, now_ms: i6
         entitlement: request.entitlement.clone(),
         limits: judge::limits(request.plan, &limits),
         unreadable_limits: namespaces()
-            .flat_map(|namespace| ctx.limits.unreadable_in(namespace))
+            .flat_map(|namespace| ctx.caches.limits.unreadable_in(namespace))
             .map(|key| limit_identity(&key))
             .collect(),
         access: judge::access(request.plan, &access),
         unreadable_access: namespaces()
-            .flat_map(|namespace| ctx.access.unreadable_in(namespace))
+            .flat_map(|namespace| ctx.caches.access.unreadable_in(namespace))
             .map(|key| limit_identity(&key))
             .collect(),
         keys: keys(&declared, &unreadable_keys, accepted, &ctx.records, previous, now_ms),
@@ -172,11 +176,11 @@ fn material<'a>(ctx: &Context, request: &Request<'a>, before: Before, now_ms: i6
 
 fn versions(ctx: &Context) -> BTreeMap<String, String> {
     [
-        ("plans", ctx.plans.version()),
-        ("tenants", ctx.tenants.version()),
-        ("usagelimits", ctx.limits.version()),
-        ("accesspolicies", ctx.access.version()),
-        ("apikeys", ctx.keys.version()),
+        ("plans", ctx.caches.plans.version()),
+        ("tenants", ctx.caches.tenants.version()),
+        ("usagelimits", ctx.caches.limits.version()),
+        ("accesspolicies", ctx.caches.access.version()),
+        ("apikeys", ctx.caches.keys.version()),
     ]
     .map(|(list, version)| (list.to_owned(), version))
     .into()

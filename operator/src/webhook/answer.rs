@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crds::{AccessPolicy, Plan, PlanSpec, Tenant, UsageLimit};
+use crds::{Plan, PlanSpec, Tenant};
 use kube::{Resource, ResourceExt};
 
 use super::known::Known;
@@ -14,7 +14,7 @@ use super::review::{Answer, Edit, Proposed};
 use crate::conditions::Why;
 use crate::context::Settings;
 use crate::controllers::{plan, tenant};
-use crate::snapshot::judge;
+use crate::snapshot::judge::{self, Judged};
 
 /// Longest warning, characters; kubectl and the kube-apiserver cut what is longer.
 const WARNING_MAX: usize = 120;
@@ -29,8 +29,14 @@ pub fn answer(proposed: &Proposed, known: &Known, settings: &Settings) -> Answer
             let own = |tenant: &Tenant| by_itself(tenant, settings);
             judge_edit(edit, own, || about_tenant(&edit.new, known, settings))
         }
-        Proposed::UsageLimit(edit) => judge_edit(edit, own_limit, || about_limit(&edit.new, known)),
-        Proposed::AccessPolicy(edit) => judge_edit(edit, own_access, || about_access(&edit.new, known)),
+        Proposed::UsageLimit(edit) => {
+            let among_others = || among(&edit.new, &known.limits, known, judge::limits);
+            judge_edit(edit, |limit| alone(limit, judge::limits), among_others)
+        }
+        Proposed::AccessPolicy(edit) => {
+            let among_others = || among(&edit.new, &known.access, known, judge::access);
+            judge_edit(edit, |policy| alone(policy, judge::access), among_others)
+        }
     };
     Answer { refused, warnings: bounded(warnings) }
 }
@@ -88,35 +94,27 @@ fn about_tenant(tenant: &Tenant, known: &Known, settings: &Settings) -> Vec<Stri
     judged.err().map(|refusal| refusal.why().message.clone()).into_iter().collect()
 }
 
-fn own_limit(limit: &UsageLimit) -> Result<(), Why> {
-    judge::limits(None, &[Arc::new(limit.clone())])
-        .into_iter()
-        .try_for_each(|judged| judged.verdict.map(drop))
+/// Judges the objects of one tenant, in their order.
+type Judge<K, R> = fn(Option<&Plan>, &[Arc<K>]) -> Vec<Judged<R>>;
+
+/// The object by itself, with no plan.
+fn alone<K: Clone, R>(object: &K, judge: Judge<K, R>) -> Result<(), Why> {
+    judge(None, &[Arc::new(object.clone())]).into_iter().try_for_each(|judged| judged.verdict.map(drop))
 }
 
-fn about_limit(limit: &UsageLimit, known: &Known) -> Vec<String> {
-    let Some(_) = &known.tenant else { return vec![nobodys(limit)] };
-    let all = with(&known.limits, limit);
-    let own = judge::limits(known.plan.as_deref(), &all).pop();
+/// The object behind its siblings, with the tenant's plan.
+fn among<K: Resource + Clone, R>(
+    object: &K,
+    siblings: &[Arc<K>],
+    known: &Known,
+    judge: Judge<K, R>,
+) -> Vec<String> {
+    if known.tenant.is_none() {
+        return vec![nobodys(object)];
+    }
+    let all: Vec<_> = siblings.iter().cloned().chain(std::iter::once(Arc::new(object.clone()))).collect();
+    let own = judge(known.plan.as_deref(), &all).pop();
     own.and_then(|judged| judged.verdict.err()).map(|why| why.message).into_iter().collect()
-}
-
-fn own_access(policy: &AccessPolicy) -> Result<(), Why> {
-    judge::access(None, &[Arc::new(policy.clone())])
-        .into_iter()
-        .try_for_each(|judged| judged.verdict.map(drop))
-}
-
-fn about_access(policy: &AccessPolicy, known: &Known) -> Vec<String> {
-    let Some(_) = &known.tenant else { return vec![nobodys(policy)] };
-    let all = with(&known.access, policy);
-    let own = judge::access(known.plan.as_deref(), &all).pop();
-    own.and_then(|judged| judged.verdict.err()).map(|why| why.message).into_iter().collect()
-}
-
-/// The object behind its siblings.
-fn with<K: Clone>(siblings: &[Arc<K>], object: &K) -> Vec<Arc<K>> {
-    siblings.iter().cloned().chain(std::iter::once(Arc::new(object.clone()))).collect()
 }
 
 fn nobodys<K: Resource>(object: &K) -> String {

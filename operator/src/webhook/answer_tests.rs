@@ -1,4 +1,5 @@
 use super::*;
+use crds::{AccessPolicy, UsageLimit};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

@@ -40,7 +40,7 @@ pub fn dereference(ctx: &Context, policy: &AccessPolicy) -> Referred {
     });
     Referred {
         plan: ctx.plan_of(&tenant),
-        siblings: namespaces.iter().flat_map(|namespace| ctx.access.in_namespace(namespace)).collect(),
+        siblings: namespaces.iter().flat_map(|namespace| ctx.caches.access.in_namespace(namespace)).collect(),
         tenant: Some(name),
         publication,
         standing,

@@ -16,7 +16,7 @@ use crate::errors::Failure;
 /// # Errors
 /// When the kube-apiserver fails.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(policy) = ctx.access.get(&key) else { return Ok(Action::Await) };
+    let Some(policy) = ctx.caches.access.get(&key) else { return Ok(Action::Await) };
     let referred = dereference::dereference(&ctx, &policy);
     let verdict = validate::validate(&policy, &referred);
     let again = status::write(&ctx, &policy, &referred, &verdict).await?;

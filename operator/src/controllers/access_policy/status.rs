@@ -28,7 +28,7 @@ pub async fn write(
     let (status, again) = compute(policy, referred, verdict, clock::now());
     let namespace = ObjectKey::of(policy).namespace;
     let api: Api<AccessPolicy> = Api::namespaced(ctx.kube.clone(), &namespace);
-    write::status(&api, &ctx.access, policy, policy.status.as_ref(), &status).await?;
+    write::status(&api, &ctx.caches.access, policy, policy.status.as_ref(), &status).await?;
     Ok(again)
 }
 

@@ -42,7 +42,7 @@ pub fn dereference(ctx: &Context, object: &ApiKey) -> Referred {
     let namespaces = ctx.belonging.claims(&name).held;
     Referred {
         plan: ctx.plan_of(&tenant),
-        siblings: namespaces.iter().flat_map(|namespace| ctx.keys.in_namespace(namespace)).collect(),
+        siblings: namespaces.iter().flat_map(|namespace| ctx.caches.keys.in_namespace(namespace)).collect(),
         publication: ctx.publications.get(&name),
         tenant: Some(name),
         ..Referred::default()

@@ -26,7 +26,7 @@ use validate::Verdict;
 /// # Errors
 /// When the kube-apiserver fails; the status says so.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(object) = ctx.keys.get(&key) else {
+    let Some(object) = ctx.caches.keys.get(&key) else {
         ctx.records.forget(&key);
         return Ok(Action::Await);
     };

@@ -61,7 +61,7 @@ pub async fn failed(ctx: &Context, object: &ApiKey, failure: &Failure) -> Result
 
 async fn store(ctx: &Context, object: &ApiKey, status: &ApiKeyStatus) -> Result<(), Failure> {
     let api: Api<ApiKey> = Api::namespaced(ctx.kube.clone(), &object.namespace().unwrap_or_default());
-    write::status(&api, &ctx.keys, object, object.status.as_ref(), status).await
+    write::status(&api, &ctx.caches.keys, object, object.status.as_ref(), status).await
 }
 
 fn compute(

@@ -66,7 +66,7 @@ async fn shard(ctx: &Context, pool: &LanePool, number: u16, used: bool) -> Resul
     }
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<LanePool> = Api::all(ctx.kube.clone());
-    write::finalizer(&api, &ctx.pools, pool, FINALIZER, true).await?;
+    write::finalizer(&api, &ctx.caches.pools, pool, FINALIZER, true).await?;
     let permission = Permission { adopt: claim.adopt, must_exist };
     // Tables first: the sink takes a lane up as soon as its stream is there.
     settle::database(&ctx.clickhouse, &database, shard.database, permission).await?;
@@ -93,5 +93,5 @@ pub async fn release(ctx: &Context, pool: &LanePool) -> Result<(), Failure> {
         settle::release((&ctx.nats, &ctx.clickhouse), found, ours).await?;
     }
     let api: Api<LanePool> = Api::all(ctx.kube.clone());
-    write::finalizer(&api, &ctx.pools, pool, FINALIZER, false).await
+    write::finalizer(&api, &ctx.caches.pools, pool, FINALIZER, false).await
 }

@@ -28,7 +28,7 @@ pub const FINALIZER: &str = "meterplane.io/lane-pool";
 /// # Errors
 /// The failure that kept it from its end; the status already says so.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(pool) = ctx.pools.get(&key) else {
+    let Some(pool) = ctx.caches.pools.get(&key) else {
         ctx.shards.forget(&key.name);
         return Ok(Action::Await);
     };
@@ -53,6 +53,7 @@ pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Fail
     if !placed.is_empty() && ctx.shards.put(&key.name, placed) {
         // Whoever waited for a shard is placed now.
         let waiting = ctx
+            .caches
             .tenants
             .list()
             .into_iter()

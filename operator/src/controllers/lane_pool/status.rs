@@ -25,7 +25,7 @@ pub async fn write(
 ) -> Result<(), Failure> {
     let status = compute(pool, result, tenants, ctx.settings.replicas, clock::now());
     let api: Api<LanePool> = Api::all(ctx.kube.clone());
-    write::status(&api, &ctx.pools, pool, pool.status.as_ref(), &status).await
+    write::status(&api, &ctx.caches.pools, pool, pool.status.as_ref(), &status).await
 }
 
 fn compute(

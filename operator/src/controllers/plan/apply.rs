@@ -22,9 +22,9 @@ pub async fn apply(ctx: &Context, plan: &Arc<Plan>, used: &Use) -> Result<Option
     // A deleted object takes no new finalizers.
     let wanted = used.tenants > 0 && (has || !deleted);
     let api: Api<Plan> = Api::all(ctx.kube.clone());
-    write::finalizer(&api, &ctx.plans, plan, FINALIZER, wanted).await?;
+    write::finalizer(&api, &ctx.caches.plans, plan, FINALIZER, wanted).await?;
     if deleted && !wanted {
         return Ok(None);
     }
-    Ok(ctx.plans.get(&ObjectKey::of(plan.as_ref())))
+    Ok(ctx.caches.plans.get(&ObjectKey::of(plan.as_ref())))
 }

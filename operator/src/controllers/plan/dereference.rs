@@ -21,7 +21,7 @@ pub fn dereference(ctx: &Context, plan: &Plan) -> Use {
     let name = plan.name_any();
     let generation = plan.metadata.generation.unwrap_or_default();
     let mut found = Use::default();
-    for tenant in ctx.tenants.list().iter().filter(|tenant| tenant.spec.plan_ref.name == name) {
+    for tenant in ctx.caches.tenants.list().iter().filter(|tenant| tenant.spec.plan_ref.name == name) {
         found.tenants += 1;
         if let Some(publication) = ctx.publications.get(&tenant.name_any()) {
             found.placed += 1;

@@ -20,7 +20,7 @@ pub const FINALIZER: &str = "meterplane.io/plan-in-use";
 /// # Errors
 /// When the kube-apiserver fails.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(plan) = ctx.plans.get(&key) else { return Ok(Action::Await) };
+    let Some(plan) = ctx.caches.plans.get(&key) else { return Ok(Action::Await) };
     let use_of_it = dereference::dereference(&ctx, &plan);
     let verdict = validate::validate(&plan);
     let Some(plan) = apply::apply(&ctx, &plan, &use_of_it).await? else { return Ok(Action::Await) };

@@ -20,7 +20,7 @@ use crate::errors::Failure;
 pub async fn write(ctx: &Context, plan: &Plan, verdict: &Result<(), Why>, used: &Use) -> Result<(), Failure> {
     let status = compute(plan, verdict, used, clock::now());
     let api: Api<Plan> = Api::all(ctx.kube.clone());
-    write::status(&api, &ctx.plans, plan, plan.status.as_ref(), &status).await
+    write::status(&api, &ctx.caches.plans, plan, plan.status.as_ref(), &status).await
 }
 
 fn compute(plan: &Plan, verdict: &Result<(), Why>, used: &Use, now: Timestamp) -> PlanStatus {

@@ -78,7 +78,7 @@ pub fn place(tenant: &Tenant, wanted: &QueryUser) -> String {
 /// # Errors
 /// The failure that kept it from its end.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let tenant = ctx.tenants.get(&key).filter(|tenant| tenant.metadata.deletion_timestamp.is_none());
+    let tenant = ctx.caches.tenants.get(&key).filter(|tenant| tenant.metadata.deletion_timestamp.is_none());
     // The CRD's rules admit no other names.
     let (Some(tenant), Ok(name)) = (tenant, key.name.parse::<TenantName>()) else {
         ctx.query_users.forget(&key.name);

@@ -34,7 +34,7 @@ pub async fn settle(
         match grant(ctx, namespace).await? {
             true => {
                 ctx.slices.note_granted(namespace, true);
-                for key in ctx.keys.in_namespace(namespace) {
+                for key in ctx.caches.keys.in_namespace(namespace) {
                     ctx.queues.api_key.add(crate::engine::ObjectKey::of(key.as_ref()));
                 }
             }

@@ -80,7 +80,7 @@ pub async fn run(
         }
     }
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
-    write::finalizer(&api, &ctx.tenants, tenant, FINALIZER, false).await?;
+    write::finalizer(&api, &ctx.caches.tenants, tenant, FINALIZER, false).await?;
     tracing::info!(tenant = name.as_str(), destroyed = is_destruction(tenant), "tenant deleted");
     Ok(Action::Await)
 }
@@ -236,7 +236,7 @@ async fn tell(ctx: &Context, tenant: &Tenant, reason: &str, message: &str) -> Re
         ..old
     };
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
-    write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await
+    write::status(&api, &ctx.caches.tenants, tenant, tenant.status.as_ref(), &status).await
 }
 
 #[cfg(test)]

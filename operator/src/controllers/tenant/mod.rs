@@ -56,7 +56,7 @@ pub struct Round {
 /// # Errors
 /// The failure that kept it from its end; the status already says so.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(tenant) = ctx.tenants.get(&key) else {
+    let Some(tenant) = ctx.caches.tenants.get(&key) else {
         ctx.slices.forget(&key.name);
         passed(&ctx, &key);
         return Ok(Action::Await);

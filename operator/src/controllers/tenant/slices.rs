@@ -110,7 +110,8 @@ impl Slices {
 /// # Errors
 /// The failure that kept it from its end.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(tenant) = ctx.tenants.get(&key).filter(|tenant| tenant.metadata.deletion_timestamp.is_none())
+    let Some(tenant) =
+        ctx.caches.tenants.get(&key).filter(|tenant| tenant.metadata.deletion_timestamp.is_none())
     else {
         ctx.slices.forget(&key.name);
         return Ok(Action::Await);
@@ -235,7 +236,7 @@ async fn settle(ctx: &Context, tenant: &Tenant, validated: &Validated) -> Result
     }
     // From here on we own something, so from here on a deletion has to be waited for; never before.
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
-    write::finalizer(&api, &ctx.tenants, tenant, FINALIZER, true).await?;
+    write::finalizer(&api, &ctx.caches.tenants, tenant, FINALIZER, true).await?;
     // A snapshot is published only when all exist: a tenant that has one and lacks one of them has lost it.
     let permission = Permission { adopt: claim.adopt, must_exist };
     let systems = (&ctx.nats, &ctx.clickhouse, &ctx.vault);

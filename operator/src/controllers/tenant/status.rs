@@ -34,7 +34,7 @@ use crate::moves::Standing as Moved;
 /// When the kube-apiserver fails.
 pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Option<Duration>, Failure> {
     // The round may have added the finalizer: the newest object is the one to write on.
-    let newest = ctx.tenants.get(&crate::engine::ObjectKey::of(tenant));
+    let newest = ctx.caches.tenants.get(&crate::engine::ObjectKey::of(tenant));
     let tenant = newest.as_deref().unwrap_or(tenant);
     let standing = standing(ctx, tenant);
     let publication = ctx.publications.get(&tenant.name_any());
@@ -54,7 +54,7 @@ pub async fn write(ctx: &Context, tenant: &Tenant, round: &Round) -> Result<Opti
     };
     let (status, again) = compute(tenant, round, snapshot, &facts, clock::now());
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
-    write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await?;
+    write::status(&api, &ctx.caches.tenants, tenant, tenant.status.as_ref(), &status).await?;
     Ok(again)
 }
 
@@ -86,7 +86,7 @@ pub async fn unavailable(ctx: &Context, tenant: &Tenant, failure: &Failure) -> R
     let conditions = statements.conditions(&old.conditions, generation, clock::now());
     let status = TenantStatus { observed_generation: generation, conditions, ..old };
     let api: Api<Tenant> = Api::all(ctx.kube.clone());
-    write::status(&api, &ctx.tenants, tenant, tenant.status.as_ref(), &status).await
+    write::status(&api, &ctx.caches.tenants, tenant, tenant.status.as_ref(), &status).await
 }
 
 fn standing(ctx: &Context, tenant: &Tenant) -> Option<Standing> {

@@ -55,7 +55,7 @@ pub fn dereference(ctx: &Context, limit: &UsageLimit) -> Referred {
     Referred {
         used: used.unwrap_or_default(),
         plan: ctx.plan_of(&tenant),
-        siblings: namespaces.iter().flat_map(|namespace| ctx.limits.in_namespace(namespace)).collect(),
+        siblings: namespaces.iter().flat_map(|namespace| ctx.caches.limits.in_namespace(namespace)).collect(),
         tenant: Some(name),
         publication,
         standing,

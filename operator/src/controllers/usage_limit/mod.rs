@@ -16,7 +16,7 @@ use crate::errors::Failure;
 /// # Errors
 /// When the kube-apiserver fails.
 pub async fn reconcile(ctx: Arc<Context>, key: ObjectKey) -> Result<Action, Failure> {
-    let Some(limit) = ctx.limits.get(&key) else { return Ok(Action::Await) };
+    let Some(limit) = ctx.caches.limits.get(&key) else { return Ok(Action::Await) };
     let referred = dereference::dereference(&ctx, &limit);
     let verdict = validate::validate(&limit, &referred);
     let again = status::write(&ctx, &limit, &referred, &verdict).await?;

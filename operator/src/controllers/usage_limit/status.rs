@@ -29,7 +29,7 @@ pub async fn write(
     let (status, again) = compute(limit, referred, verdict, clock::now());
     let namespace = ObjectKey::of(limit).namespace;
     let api: Api<UsageLimit> = Api::namespaced(ctx.kube.clone(), &namespace);
-    write::status(&api, &ctx.limits, limit, limit.status.as_ref(), &status).await?;
+    write::status(&api, &ctx.caches.limits, limit, limit.status.as_ref(), &status).await?;
     Ok(again)
 }
 
