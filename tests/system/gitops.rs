@@ -113,7 +113,7 @@ spec: {effect: Deny, rules: [{name: night, match: {expression: "time.hour > 99"}
     reads(world, &["tenant", name], "Current", "Healthy", "Ready");
 }
 
-/// The ConfigMap carries the script, and the Application points at a folder like the one that is applied here.
+/// The ConfigMap carries the script, and Application and ApplicationSet point at folders like those that are applied here.
 fn files_agree() {
     let read = |file: &str| std::fs::read_to_string(format!("{EXAMPLE}/{file}")).unwrap();
     let config = read("argocd-cm.yaml");
@@ -121,7 +121,8 @@ fn files_agree() {
     let script: Vec<&str> =
         script.lines().map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
     assert_eq!(script, read("health.lua").lines().collect::<Vec<_>>());
-    assert!(read("application.yaml").contains("path: tenants"));
+    assert!(read("application.yaml").contains("path: tenants "));
+    assert!(read("applicationset.yaml").contains("path: tenants/*"));
 }
 
 /// What is there beside the tenant: a plan in use, one pool that has its shard and one that names the same, and tenants that are

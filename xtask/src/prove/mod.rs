@@ -13,6 +13,7 @@ mod enforcement;
 mod failover;
 mod faults;
 mod frozen;
+mod gitops;
 mod interrupted;
 mod lagging;
 mod ledger;
@@ -76,6 +77,8 @@ pub enum Name {
     Interrupted,
     /// A tenant with a thousand objects that fail again and again: the changes of others are in force as soon as without it.
     Noisy,
+    /// Argo CD's own application controller syncs `examples/argocd` again and again: Synced and Healthy, and nothing goes back and forth.
+    Gitops,
 }
 
 /// How large.
@@ -192,6 +195,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Name::Takeover => takeover::round(&job, seed)?,
             Name::Interrupted => interrupted::round(&job, seed)?,
             Name::Noisy => noisy::round(&job, seed)?,
+            Name::Gitops => gitops::round(&job, seed)?,
             Name::Faults => conservation::round(&job, seed)?,
             Name::CrashPoints => crash_points::round(&job, seed)?,
             Name::Moves => moves::round(&job, seed)?,

@@ -7,8 +7,14 @@ use super::tree::Tree;
 use crate::{Error, Result};
 
 /// Kinds of Kubernetes itself and of Argo CD that examples may hold.
-const OTHERS: [&str; 5] =
-    ["v1/Namespace", "v1/Secret", "v1/ConfigMap", "apps/v1/Deployment", "argoproj.io/v1alpha1/Application"];
+const OTHERS: [&str; 6] = [
+    "v1/Namespace",
+    "v1/Secret",
+    "v1/ConfigMap",
+    "apps/v1/Deployment",
+    "argoproj.io/v1alpha1/Application",
+    "argoproj.io/v1alpha1/ApplicationSet",
+];
 
 /// Kinds and fields in `examples/` that no definition in `crds/yaml` knows: a typo there would be ignored in silence.
 ///

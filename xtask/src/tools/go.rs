@@ -167,6 +167,14 @@ pub(super) const PROMRULES: OwnTool = OwnTool::new(
     "half a minute on two cores",
 );
 
+/// What syncs our objects from Git as Argo CD does.
+pub(super) const ARGOCD: OwnTool = OwnTool::new(
+    "argocd",
+    "meterplane.io/tools/argocd",
+    "github.com/argoproj/argo-cd/v3",
+    "5 to 10 minutes on two cores",
+);
+
 /// Finds or builds a program of ours.
 pub(super) fn own(workshop: &Workshop<'_>, OwnTool { group, tool }: &OwnTool) -> Result<PathBuf> {
     let pins = workshop.pins(group.folder);

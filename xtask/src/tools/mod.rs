@@ -61,6 +61,15 @@ pub struct Nodes {
     pub stages: PathBuf,
 }
 
+/// Argo CD's parts that sync and judge.
+#[derive(Debug, Clone)]
+pub struct ArgoCd {
+    /// All of them in one program.
+    pub program: PathBuf,
+    /// Its resource types, in its own source.
+    pub crds: [PathBuf; 3],
+}
+
 /// Finds or builds all of them. Everything that is there already costs a few milliseconds.
 ///
 /// # Errors
@@ -113,6 +122,18 @@ pub fn publisher(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<
 /// As [`ensure`].
 pub fn verdict(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<PathBuf> {
     go::own(&Workshop { paths, progress, cancel }, &go::VERDICT)
+}
+
+/// Finds or builds Argo CD.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn argocd(paths: &Paths, progress: &Progress, cancel: &Cancel) -> Result<ArgoCd> {
+    let workshop = Workshop { paths, progress, cancel };
+    let source = go::source(&workshop, "argocd", "github.com/argoproj/argo-cd/v3")?;
+    let crds = ["application", "applicationset", "appproject"]
+        .map(|kind| source.join(format!("manifests/crds/{kind}-crd.yaml")));
+    Ok(ArgoCd { program: go::own(&workshop, &go::ARGOCD)?, crds })
 }
 
 /// What building needs.
