@@ -28,14 +28,15 @@ impl Clock {
 
     /// Takes over a measurement: the server said `server_ms` while ours went from `sent_ms` to `received_ms`.
     ///
-    /// The offset moves only when the measurement shows that it is wrong: a slow answer proves little, and must not turn
-    /// the order of what is received round.
+    /// The offset moves no further than the measurement shows that it is wrong: a slow answer proves little, and must not turn the
+    /// order of what is received round.
     pub fn observe(&self, server_ms: u64, sent_ms: i64, received_ms: i64) {
         let server_ms = i64::try_from(server_ms).unwrap_or(i64::MAX);
         // Each reading leaves out a part of a millisecond.
-        let possible = server_ms - received_ms - 1..=server_ms - sent_ms + 1;
-        if !possible.contains(&self.offset_ms()) {
-            self.offset_ms.store(server_ms - (sent_ms + received_ms) / 2, Ordering::Relaxed);
+        let (least, most) = (server_ms - received_ms - 1, server_ms - sent_ms + 1);
+        // Otherwise somebody set our clock back meanwhile: the next measurement tells.
+        if least <= most {
+            self.offset_ms.store(self.offset_ms().clamp(least, most), Ordering::Relaxed);
         }
     }
 }
@@ -53,22 +54,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_offset_is_taken_from_the_middle_of_the_request() {
+    fn the_offset_is_the_nearest_that_is_possible() {
         let clock = Clock::default();
-        clock.observe(10_500, 10_000, 10_200);
-        assert_eq!(clock.offset_ms(), 400);
+        clock.observe(10_401, 10_000, 10_002);
+        assert_eq!(clock.offset_ms(), 398);
+        // The answer took a second, and says only that the offset is not more than this.
+        clock.observe(20_390, 20_000, 21_000);
+        assert_eq!(clock.offset_ms(), 391);
+        // Somebody set the clock.
+        clock.observe(30_000, 30_000, 30_002);
+        assert_eq!(clock.offset_ms(), 1);
     }
 
     #[test]
-    fn a_slow_answer_moves_nothing_that_it_does_not_disprove() {
+    fn a_measurement_that_shows_nothing_moves_nothing() {
         let clock = Clock::default();
         clock.observe(10_401, 10_000, 10_002);
-        assert_eq!(clock.offset_ms(), 400);
-        // The server read its clock at once, and its answer took a second: the middle would be 499 ms back.
         clock.observe(20_400, 20_000, 21_000);
-        assert_eq!(clock.offset_ms(), 400);
-        // Someone set the clock: 400 is no longer possible.
-        clock.observe(30_000, 30_000, 30_002);
-        assert_eq!(clock.offset_ms(), -1);
+        clock.observe(30_000, 30_100, 30_000);
+        assert_eq!(clock.offset_ms(), 398);
     }
 }

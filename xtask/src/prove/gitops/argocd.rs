@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -30,6 +30,8 @@ const EVERY: Duration = Duration::from_millis(250);
 pub struct ArgoCd<'a> {
     job: &'a Job<'a>,
     proxy: &'a Proxy,
+    /// When it was told what to sync.
+    pub applied: Instant,
     _programs: Vec<Program>,
 }
 
@@ -44,6 +46,8 @@ pub struct Said {
     pub revision: String,
     /// When the newest sync began.
     pub began: String,
+    /// Counts syncs that succeeded.
+    pub synced: i64,
     /// Everything else, for looking up a word.
     pub status: String,
 }
@@ -64,7 +68,7 @@ impl<'a> ArgoCd<'a> {
         let task = job.progress.task("argocd", "its controllers, its repository server, their cache");
         fs::create_dir_all(dir.join("tmp")).map_err(Error::io(format!("cannot create {}", dir.display())))?;
         world.platform.kubectl().apply(&argocd.crds)?;
-        let mut argo = Self { job, proxy, _programs: vec![] };
+        let mut argo = Self { job, proxy, applied: Instant::now(), _programs: vec![] };
         argo.until("serves its types", || Ok(proxy.get(&format!("{API}/appprojects")).ok()))?;
         let examples = job.paths.root.join("examples/argocd");
         world.apply(job, "argocd", &configuration(&examples)?)?;
@@ -73,6 +77,7 @@ impl<'a> ArgoCd<'a> {
             Program::start(&argocd.program, dir, name, &args, &kubeconfig)
         };
         argo._programs = programs()?.into_iter().map(start).collect::<Result<_>>()?;
+        argo.applied = Instant::now();
         for file in ["application", "applicationset"] {
             let example = read(&examples.join(format!("{file}.yaml")))?;
             world.apply(job, file, &pointed_at(&example, &repository.url()))?;
@@ -91,6 +96,26 @@ impl<'a> ArgoCd<'a> {
             let object = self.proxy.get(&path(application))?;
             Ok(object["metadata"]["annotations"][REFRESH].is_null().then(|| Said::of(&object)))
         })
+    }
+
+    /// Has everything of an Application applied, as it stands in Git, and waits until that is done.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn sync(&self, application: &str) -> Result<()> {
+        let before = self.good(application)?;
+        let options =
+            json!({"syncOptions": ["ServerSideApply=true"], "revision": before.revision, "prune": true});
+        self.proxy.patch(&path(application), &json!({"operation": {"sync": options}}))?;
+        self.says(application, "has applied it again", |said| said.synced > before.synced).map(drop)
+    }
+
+    /// Waits until an Application is gone.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub fn gone(&self, application: &str) -> Result<()> {
+        self.until("lets go of an Application", || Ok(self.said(application).is_err().then_some(())))
     }
 
     /// Has the folders of the repository looked at.
@@ -161,6 +186,7 @@ impl Said {
             health: text(&status["health"]["status"]),
             revision: text(&status["sync"]["revision"]),
             began: text(&status["operationState"]["startedAt"]),
+            synced: status["history"].as_array().and_then(|all| all.last()?["id"].as_i64()).unwrap_or(-1),
             status: json!([status["operationState"], status["resources"], status["conditions"]]).to_string(),
         }
     }

@@ -60,14 +60,21 @@ impl<'a> Repository<'a> {
         self.commit(file)
     }
 
-    /// Takes a file out, and returns the commit.
+    /// What a file holds.
     ///
     /// # Errors
     /// When it is not there.
-    pub fn remove(&self, file: &str) -> Result<String> {
-        let path = self.path(file);
-        fs::remove_file(&path).map_err(Error::io(format!("cannot remove {}", path.display())))?;
-        self.commit(&format!("without {file}"))
+    pub fn read(&self, file: &str) -> Result<String> {
+        read(&self.path(file))
+    }
+
+    /// Takes a file or a folder out, and returns the commit.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn remove(&self, name: &str) -> Result<String> {
+        self.git(&["rm", "-r", "--quiet", &format!("{FOLDER}/{name}")])?;
+        self.commit(&format!("without {name}"))
     }
 
     fn path(&self, file: &str) -> PathBuf {
