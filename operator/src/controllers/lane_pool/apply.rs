@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt};
 use super::FINALIZER;
 use super::build::build;
 use super::dereference::dereference;
-use super::validate::shards;
+use super::validate::{elder, shards};
 use crate::conditions::Why;
 use crate::context::Context;
 use crate::controllers::drift;
@@ -46,7 +46,9 @@ async fn shard(ctx: &Context, pool: &LanePool, number: u16, used: bool) -> Resul
     let owner = Owner { installation, kind: "lanepool", name: &name, stamped: &stamped, uid: &uid, adoption };
     let shard = dereference(&ctx.nats, &ctx.clickhouse, number).await;
     let found = shard.found()?;
-    if let Some(other) = found.iter().find_map(|(_, found)| another(found, &stamped)) {
+    let theirs = found.iter().find_map(|(_, found)| another(found, &stamped)).map(str::to_owned);
+    let first = || elder(pool, number, &ctx.caches.pools.list());
+    if let Some(other) = theirs.or_else(|| if is_ours(&found, &stamped) { None } else { first() }) {
         let message = format!("spec.shards: shard {number} belongs to LanePool {other}");
         return Err(Hindrance::Refused(Why::new("ShardsConflict", message)));
     }
@@ -77,6 +79,11 @@ async fn shard(ctx: &Context, pool: &LanePool, number: u16, used: bool) -> Resul
 fn another<'a>(found: &'a Found, own: &str) -> Option<&'a str> {
     let Found::Present(Some(stamp)) = found else { return None };
     stamp.tenant.strip_prefix(STAMP_PREFIX).filter(|_| stamp.tenant != own)
+}
+
+/// Whether a stamp of the pool is on a part of the shard.
+fn is_ours(found: &[(String, Found)], own: &str) -> bool {
+    found.iter().any(|(_, found)| matches!(found, Found::Present(Some(stamp)) if stamp.tenant == own))
 }
 
 /// Marks every shard as given back, then lets the pool go: rows of tenants that were there before stay.
