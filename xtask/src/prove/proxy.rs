@@ -34,10 +34,7 @@ impl Proxy {
     /// # Errors
     /// When it does not answer.
     pub fn start(world: &World, job: &Job<'_>) -> Result<Self> {
-        let listener =
-            std::net::TcpListener::bind("127.0.0.1:0").map_err(Error::io("no port for kubectl proxy"))?;
-        let port = listener.local_addr().map_err(Error::io("no port for kubectl proxy"))?.port();
-        drop(listener);
+        let port = free_port()?;
         let child = Command::new(world.platform.kubectl().program())
             .env_clear()
             .envs(Paths::inherited())
@@ -121,6 +118,15 @@ impl Proxy {
         let failed = |source| Error::Http { what: url.clone(), source: Box::new(source) };
         Ok(agent.get(&url).call().map_err(failed)?.into_body().into_reader())
     }
+}
+
+/// A port that nobody listens on now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Error::io("no port is free"))?;
+    Ok(listener.local_addr().map_err(Error::io("no port is free"))?.port())
 }
 
 impl Drop for Proxy {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::super::Job;
-use super::super::proxy::Proxy;
+use super::super::proxy::{Proxy, free_port};
 use super::super::world::World;
 use super::repository::{Repository, read};
 use crate::{Error, Paths, Result, random, tools};
@@ -267,11 +267,6 @@ fn programs() -> Result<[(&'static str, Vec<String>); 4]> {
         ("controller", controller),
         ("applicationsets", sets),
     ])
-}
-
-fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Error::io("no port for Argo CD"))?;
-    Ok(listener.local_addr().map_err(Error::io("no port for Argo CD"))?.port())
 }
 
 /// Namespace, the settings of our examples, a secret of its own, and the project that may do everything.
